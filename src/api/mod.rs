@@ -1,0 +1,48 @@
+//! The API: what people write and read with kubectl. Types, validation rules and derived names; no I/O.
+
+mod credential;
+mod provider;
+mod status;
+
+pub use credential::{
+    GrantType, IntegrationCredential, IntegrationCredentialSpec, LocalSecretReference, OAuth2,
+    ProviderKind, ProviderReference, Refresh, Target,
+};
+pub use provider::{
+    AccessTokenOnRefresh, ClientAuthentication, ClusterOAuthProvider, ClusterOAuthProviderSpec,
+    OAuthClient, OAuthProvider, OAuthProviderSpec, Provider, ReuseDetection, Rotation,
+    SecretKeyReference,
+};
+pub use status::{
+    CredentialStatus, GrantStatus, LastError, RefreshStatus, TargetStatus, TokenStatus,
+};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+/// The API group of everything tokenward defines, and the prefix of its labels and annotations.
+pub const GROUP: &str = "tokenward.dev";
+
+/// On every object made for a credential: the credential's name.
+pub const CREDENTIAL_LABEL: &str = "tokenward.dev/credential";
+
+/// On every object made for a credential: what it is to it (`gate`, `grant`, `target`).
+pub const ROLE_LABEL: &str = "tokenward.dev/role";
+
+/// A Secret with this label set to `true` is watched, so that a change of it acts at once. Other
+/// referenced Secrets are read again when a credential is refreshed or retried.
+pub const WATCH_LABEL: &str = "tokenward.dev/watch";
+
+/// A client Secret of a [`ClusterOAuthProvider`] must carry this label set to `true`: a cluster
+/// provider names Secrets of the operator's own namespace, and not every Secret there is a client's.
+pub const CLIENT_LABEL: &str = "tokenward.dev/client";
+
+/// The definitions of all kinds, in the order in which `tokenward crd` prints them.
+#[must_use]
+pub fn definitions() -> Vec<CustomResourceDefinition> {
+    vec![
+        IntegrationCredential::crd(),
+        OAuthProvider::crd(),
+        ClusterOAuthProvider::crd(),
+    ]
+}

@@ -1,0 +1,110 @@
+//! The status of a credential. It changes only when something happened to the credential.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the operator knows of a credential.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialStatus {
+    /// The `metadata.generation` that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// `Ready`: the Secret holds a usable token; its reason is the state (Pending, Valid,
+    /// Refreshing, Expired, Invalid). `Stalled`: nothing goes on until somebody acts, and the message
+    /// says how. `Reconciling` and `SeedRejected` are present only while they are true.
+    #[serde(default)]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+
+    /// The token in the target Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenStatus>,
+
+    /// The authorization from which tokens are refreshed (grant RefreshToken).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<GrantStatus>,
+
+    /// When the token is refreshed next, and what went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh: Option<RefreshStatus>,
+
+    /// The Secret that receives the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetStatus>,
+}
+
+/// The token in the target Secret.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenStatus {
+    /// Counts the tokens of this credential; `token_generation` in the Secret is the same number.
+    pub generation: i64,
+    /// When the token expires; absent when the provider does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiration_time: Option<Time>,
+    /// The scopes that the provider granted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
+    /// When the token was obtained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_refresh_time: Option<Time>,
+}
+
+/// The authorization from which tokens are refreshed.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GrantStatus {
+    /// A keyed hash of the seed's refresh token that was presented last. It tells a lost grant from
+    /// a first start, and says nothing about the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed_fingerprint: Option<String>,
+    /// The `resourceVersion` of the seed Secret when it was read last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed_resource_version: Option<String>,
+}
+
+/// When the token is refreshed next, and what went wrong.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RefreshStatus {
+    /// When the next refresh is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_time: Option<Time>,
+    /// How many attempts in a row have failed.
+    #[serde(default)]
+    pub failures: i32,
+    /// When the next attempt is made after a failed one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt_time: Option<Time>,
+    /// The last failure; absent after a success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<LastError>,
+}
+
+/// A failed attempt, in fixed words: nothing that a provider wrote is repeated here but the error
+/// codes that OAuth defines.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastError {
+    /// The reason, as in the conditions.
+    pub reason: String,
+    /// The OAuth error code or the HTTP status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// When it happened.
+    pub time: Time,
+}
+
+/// The Secret that receives the token.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetStatus {
+    /// The Secret's name: mount this one.
+    pub name: String,
+    /// The `resourceVersion` that the operator wrote last: another one means that somebody edited it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_version: Option<String>,
+}

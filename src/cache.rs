@@ -1,0 +1,265 @@
+//! What the operator knows without asking: watched objects, pruned to what decisions need, and what
+//! this process itself did last. Never any Secret data.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    ResourceExt,
+    core::PartialObjectMeta,
+    runtime::reflector::{ObjectRef, Store},
+};
+
+use crate::{
+    api::{
+        ClusterOAuthProvider, GrantType, IntegrationCredential, OAuthProvider, ProviderKind,
+        SecretKeyReference,
+    },
+    clock::Moment,
+    failure::Reason,
+    plan::{Facts, Seen},
+    provider::Found,
+    secret::target::REQUEST_HASH,
+};
+
+/// How long a Secret that was just created may be missing in the cache.
+const LAG: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// The watched objects of one scope (a namespace, or all).
+pub struct Caches {
+    /// The credentials.
+    pub credentials: Store<IntegrationCredential>,
+    /// The metadata of our Secrets and of those with the watch label.
+    pub secrets: Store<PartialObjectMeta<Secret>>,
+    /// The providers.
+    pub providers: Store<OAuthProvider>,
+    /// The cluster providers.
+    pub cluster_providers: Store<ClusterOAuthProvider>,
+}
+
+/// What this process remembers of a credential. All of it can be lost without harm.
+#[derive(Clone, Default)]
+pub struct Memory {
+    /// The credential's version after the last write of its status: older ones in the cache are stale.
+    pub status_version: Option<String>,
+    /// The version of the target that was found or made right, and when.
+    pub target: Option<(String, Moment)>,
+    /// The version of the seed that was looked at and found to change nothing.
+    pub seed_version: Option<String>,
+    /// What the last attempt depended on.
+    pub inputs: Option<Inputs>,
+    /// Whether the gate was found deleted.
+    pub gate_missing: bool,
+    /// When an unwatched seed was read last.
+    pub checked: Option<Moment>,
+}
+
+/// The versions of the objects that an attempt depended on: when one changes, a failure is no longer
+/// a reason to wait.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inputs {
+    provider: Option<String>,
+    watched: Vec<Option<String>>,
+    has_grant: bool,
+}
+
+impl Caches {
+    /// Waits until all of them have been filled once.
+    pub async fn wait_until_ready(&self) {
+        // A dropped writer means that the process is ending; nothing is decided then any more.
+        let _ = self.credentials.wait_until_ready().await;
+        let _ = self.secrets.wait_until_ready().await;
+        let _ = self.providers.wait_until_ready().await;
+        let _ = self.cluster_providers.wait_until_ready().await;
+    }
+
+    /// The provider of a credential.
+    #[must_use]
+    pub fn provider(&self, credential: &IntegrationCredential) -> Option<Found> {
+        let reference = &credential.spec.oauth2.provider_ref;
+        match reference.kind {
+            ProviderKind::OAuthProvider => {
+                let namespace = credential.namespace().unwrap_or_default();
+                let key = ObjectRef::new(&reference.name).within(&namespace);
+                self.providers.get(&key).map(|found| Found {
+                    provider: found.spec.provider.clone(),
+                    cluster: None,
+                    resource_version: found.resource_version(),
+                })
+            }
+            ProviderKind::ClusterOAuthProvider => {
+                let key = ObjectRef::new(&reference.name);
+                self.cluster_providers.get(&key).map(|found| Found {
+                    provider: found.spec.provider.clone(),
+                    cluster: Some(found.spec.clone()),
+                    resource_version: found.resource_version(),
+                })
+            }
+        }
+    }
+
+    fn secret(&self, namespace: &str, name: &str) -> Option<Arc<PartialObjectMeta<Secret>>> {
+        self.secrets.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// What the next attempt of this credential depends on.
+    #[must_use]
+    pub fn inputs(&self, credential: &IntegrationCredential, found: Option<&Found>) -> Inputs {
+        let namespace = credential.namespace().unwrap_or_default();
+        let version = |name: &str| {
+            self.secret(&namespace, name)
+                .and_then(|s| s.resource_version())
+        };
+        let seed = credential.spec.oauth2.seed_secret_ref.as_ref();
+        let mut watched = vec![seed.and_then(|s| version(&s.name))];
+        if let Some(found) = found.filter(|f| f.cluster.is_none()) {
+            let client = &found.provider.client;
+            let keys = client
+                .secret_key_refs
+                .iter()
+                .chain(&client.id_secret_key_ref);
+            watched.extend(keys.map(|key: &SecretKeyReference| version(&key.name)));
+        }
+        Inputs {
+            provider: found.and_then(|f| f.resource_version.clone()),
+            watched,
+            has_grant: self.secret(&namespace, &credential.grant_name()).is_some(),
+        }
+    }
+
+    /// Whether the seed is watched, so that a change of it is noticed at once.
+    #[must_use]
+    pub fn watches_seed(&self, credential: &IntegrationCredential) -> bool {
+        let namespace = credential.namespace().unwrap_or_default();
+        let seed = credential.spec.oauth2.seed_secret_ref.as_ref();
+        seed.is_some_and(|seed| self.secret(&namespace, &seed.name).is_some())
+    }
+
+    /// The version of a watched seed.
+    #[must_use]
+    pub fn seed_version(&self, credential: &IntegrationCredential) -> Option<String> {
+        let namespace = credential.namespace().unwrap_or_default();
+        let seed = credential.spec.oauth2.seed_secret_ref.as_ref()?;
+        self.secret(&namespace, &seed.name)?.resource_version()
+    }
+
+    /// The facts for [`crate::plan::plan`], handed to `decide` because they borrow.
+    pub fn with_facts<T>(
+        &self,
+        credential: &IntegrationCredential,
+        memory: &Memory,
+        inputs: &Inputs,
+        wanted_hash: Option<&str>,
+        decide: impl FnOnce(&Facts<'_>) -> T,
+    ) -> T {
+        let namespace = credential.namespace().unwrap_or_default();
+        let status = credential.status.clone().unwrap_or_default();
+        let target = self.secret(&namespace, &credential.target_name());
+        let recorded = status.target.and_then(|t| t.resource_version);
+        let target_seen = match &target {
+            Some(found) => target_change(
+                found.resource_version().as_deref(),
+                recorded.as_deref(),
+                memory.target.as_ref().map(|(version, _)| version.as_str()),
+            ),
+            None if memory
+                .target
+                .as_ref()
+                .is_some_and(|(_, at)| Moment::now().elapsed(*at) < LAG) =>
+            {
+                Seen::Unchanged
+            }
+            None => Seen::Missing,
+        };
+        let seed_now = self.seed_version(credential);
+        let seed_known = status.grant.and_then(|g| g.seed_resource_version);
+        let seed =
+            if seed_now.is_none() || seed_now == seed_known || seed_now == memory.seed_version {
+                Seen::Unchanged
+            } else {
+                Seen::Changed
+            };
+        let refresh = status.refresh.unwrap_or_default();
+        let failing = refresh.failures > 0;
+        let lost = refresh
+            .last_error
+            .is_some_and(|e| e.reason == Reason::GrantLost.as_str());
+        let grant = match (inputs.has_grant, credential.spec.oauth2.grant_type) {
+            (false, GrantType::RefreshToken) => Seen::Missing,
+            _ => Seen::Unchanged,
+        };
+        let returned = lost && inputs.has_grant;
+        let changed = memory
+            .inputs
+            .as_ref()
+            .is_some_and(|before| before != inputs);
+        decide(&Facts {
+            now: Timestamp::now(),
+            target: target_seen,
+            target_hash: target
+                .as_ref()
+                .and_then(|t| t.annotations().get(REQUEST_HASH))
+                .map(String::as_str),
+            wanted_hash,
+            grant,
+            seed,
+            inputs_changed: failing && (changed || returned),
+            gate_missing: memory.gate_missing,
+        })
+    }
+}
+
+/// Whether a target in the cache is another one than was written. Versions of one object are numbers
+/// that grow (Kubernetes guarantees it since 1.35 and has always done so), so an older one in the cache
+/// is one that the watch has not caught up with.
+fn target_change(found: Option<&str>, recorded: Option<&str>, remembered: Option<&str>) -> Seen {
+    if found == recorded || found == remembered {
+        return Seen::Unchanged;
+    }
+    let number = |version: Option<&str>| version.and_then(|v| v.parse::<u64>().ok());
+    let newest = number(recorded).max(number(remembered));
+    match (number(found), newest) {
+        (Some(found), Some(newest)) if found < newest => Seen::Unchanged,
+        _ => Seen::Changed,
+    }
+}
+
+/// Whether the cached credential is older than the status that this process wrote last.
+#[must_use]
+pub fn is_stale(cached: Option<&str>, written: Option<&str>) -> bool {
+    let number = |version: Option<&str>| version.and_then(|v| v.parse::<u64>().ok());
+    matches!((number(cached), number(written)), (Some(cached), Some(written)) if cached < written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_changed_only_if_its_version_is_newer_than_what_was_written() {
+        assert_eq!(target_change(Some("7"), Some("7"), None), Seen::Unchanged);
+        assert_eq!(
+            target_change(Some("7"), Some("5"), Some("7")),
+            Seen::Unchanged
+        );
+        assert_eq!(
+            target_change(Some("6"), Some("5"), Some("7")),
+            Seen::Unchanged
+        );
+        assert_eq!(
+            target_change(Some("8"), Some("5"), Some("7")),
+            Seen::Changed
+        );
+        assert_eq!(target_change(Some("8"), None, None), Seen::Changed);
+        assert_eq!(target_change(Some("x"), Some("5"), None), Seen::Changed);
+    }
+
+    #[test]
+    fn a_credential_is_stale_until_the_watch_shows_the_status_written_last() {
+        assert!(is_stale(Some("6"), Some("7")));
+        assert!(!is_stale(Some("7"), Some("7")));
+        assert!(!is_stale(Some("8"), Some("7")));
+        assert!(!is_stale(Some("8"), None));
+    }
+}

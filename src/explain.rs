@@ -1,0 +1,182 @@
+//! What people are told: messages that name the object, the cause and the next command. Of a provider's
+//! words only OAuth's own error codes are repeated.
+
+use kube::ResourceExt;
+
+use crate::{
+    api::IntegrationCredential,
+    failure::{Failure, Reason},
+    oauth::{
+        error::{Answer, Spends, classify, known_code},
+        response::{Lifetime, TokenResponse},
+    },
+    plan::Behind,
+    refresh::Subject,
+    secret::grant::{Grant, Verdict},
+};
+
+fn seed_name(credential: &IntegrationCredential) -> &str {
+    let seed = credential.spec.oauth2.seed_secret_ref.as_ref();
+    seed.map_or("", |s| s.name.as_str())
+}
+
+/// The command by which people hand over a new authorization.
+#[must_use]
+pub fn reseed(credential: &IntegrationCredential) -> String {
+    format!(
+        "authorize again and put the new refresh token into the seed: kubectl -n {} patch secret {} -p '{{\"stringData\":{{\"refresh_token\":\"…\"}}}}'",
+        credential.namespace().unwrap_or_default(),
+        seed_name(credential)
+    )
+}
+
+/// The grant Secret is gone.
+#[must_use]
+pub fn grant_lost(credential: &IntegrationCredential) -> Failure {
+    Failure::new(
+        Reason::GrantLost,
+        format!(
+            "Secret {}/{} with the current refresh token is gone, and the seed's is spent. Restore that Secret, or {}",
+            credential.namespace().unwrap_or_default(),
+            credential.grant_name(),
+            reseed(credential)
+        ),
+    )
+}
+
+/// The grant was authorized elsewhere.
+#[must_use]
+pub fn provider_changed(b: &Behind<'_>, grant: &Grant) -> Failure {
+    let (what, was, is) = if grant.origin == b.origin {
+        ("client", &grant.client_id, b.client_id)
+    } else {
+        ("origin", &grant.origin, b.origin)
+    };
+    Failure::new(
+        Reason::ProviderChanged,
+        format!(
+            "the {what} of {} was {was} when this credential was authorized and is {is} now; its refresh token is not sent there. Undo the change, or {}",
+            b.credential.spec.oauth2.provider_ref,
+            reseed(b.credential)
+        ),
+    )
+}
+
+/// Why a seed is not used, for people.
+#[must_use]
+pub fn rejected(credential: &IntegrationCredential, verdict: Verdict) -> Option<String> {
+    let why = match verdict {
+        Verdict::Current | Verdict::New => return None,
+        Verdict::Refused => "the provider refused the refresh token in the seed",
+        Verdict::Superseded => {
+            "the refresh token in the seed was used before and has been replaced by a newer one"
+        }
+    };
+    Some(format!(
+        "{why}; the grant that is in use goes on. To replace it, {}",
+        reseed(credential)
+    ))
+}
+
+/// A refresh token may be spent.
+#[must_use]
+pub fn outcome_unknown(subject: &Subject) -> Failure {
+    Failure::new(
+        Reason::RefreshOutcomeUnknown,
+        format!(
+            "a refresh was sent to {} and its outcome is not known; the refresh token may be spent. It is presented once more when that costs least. If that fails, {}",
+            subject.credential.spec.oauth2.provider_ref,
+            reseed(&subject.credential)
+        ),
+    )
+}
+
+/// The failure that an answer means.
+#[must_use]
+pub fn failure(answer: &Answer, spends: Spends, subject: &Subject) -> Failure {
+    let reason = classify(answer, spends);
+    let provider = &subject.credential.spec.oauth2.provider_ref;
+    let host = &subject.resolved.origin;
+    let (code, retry_after) = match answer {
+        Answer::Answered {
+            status,
+            error,
+            retry_after,
+        } => {
+            let code = error.as_deref().and_then(known_code);
+            let code = code.map_or_else(|| status.to_string(), str::to_owned);
+            (Some(code), *retry_after)
+        }
+        Answer::NotSent | Answer::NotTrusted | Answer::Lost => (None, None),
+    };
+    let answered = code.as_deref().unwrap_or("no answer");
+    let message = match reason {
+        Reason::RefreshOutcomeUnknown => outcome_unknown(subject).message,
+        Reason::ProviderUnreachable => {
+            format!(
+                "no connection to {host} ({provider}); trying again. If this lasts, check spec.tokenUrl, DNS and network policies"
+            )
+        }
+        Reason::CertificateNotTrusted => {
+            format!(
+                "the certificate of {host} ({provider}) is not trusted; check spec.tokenUrl and the certificate authorities in the operator's image"
+            )
+        }
+        Reason::ProviderError => {
+            format!("{host} ({provider}) cannot serve now ({answered}); trying again")
+        }
+        Reason::UnreadableResponse => {
+            format!(
+                "{host} ({provider}) answered something that is no token response ({answered}); check that spec.tokenUrl is the token endpoint"
+            )
+        }
+        Reason::RateLimited => {
+            format!("{host} ({provider}) asked for a pause ({answered}); trying again after it")
+        }
+        Reason::InvalidClient => {
+            format!(
+                "{host} refused the client of {provider} ({answered}); check spec.client, its Secret and spec.clientAuth"
+            )
+        }
+        Reason::InvalidScope => {
+            format!(
+                "{host} ({provider}) refused the scopes ({answered}); change spec.oauth2.scopes"
+            )
+        }
+        Reason::EndpointNotFound => {
+            format!(
+                "{host} ({provider}) has no token endpoint at spec.tokenUrl ({answered}); redirects are not followed"
+            )
+        }
+        Reason::ReauthorizationRequired => format!(
+            "{host} ({provider}) refused the refresh token ({answered}): it has expired or was revoked. Now {}",
+            reseed(&subject.credential)
+        ),
+        _ => format!(
+            "{host} ({provider}) refused the request ({answered}); check the provider object against the provider's documentation"
+        ),
+    };
+    Failure {
+        code,
+        retry_after,
+        ..Failure::new(reason, message)
+    }
+}
+
+/// What people should know of a token that was obtained all the same.
+#[must_use]
+pub fn remark(tokens: &TokenResponse, subject: &Subject) -> Option<String> {
+    let why = match tokens.lifetime {
+        Lifetime::Stated(_) => return None,
+        Lifetime::NotStated => "the provider states no lifetime (expires_in)",
+        Lifetime::Unusable => "the provider states a lifetime that is none (expires_in)",
+    };
+    let provider = &subject.credential.spec.oauth2.provider_ref;
+    Some(if subject.resolved.provider.default_lifetime.is_some() {
+        format!("the token is valid; {why}, so spec.defaultLifetime of {provider} is used")
+    } else {
+        format!(
+            "the token is valid; {why}, so nobody knows when it expires and it is not refreshed. Set spec.defaultLifetime of {provider} to have it refreshed"
+        )
+    })
+}

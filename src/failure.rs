@@ -1,0 +1,265 @@
+//! What can go wrong, in fixed words, and what follows from each: one table from a reason to its
+//! class, and one from a class to the action, the condition and the retry schedule.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// Why a credential is not refreshed or not published. The name is the reason in conditions, events
+/// and logs, and is part of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The provider could not be reached: no request was sent.
+    ProviderUnreachable,
+    /// The provider answered that it cannot serve now.
+    ProviderError,
+    /// The provider answered something that is no token response.
+    UnreadableResponse,
+    /// The API server did not do what was asked.
+    APIServerError,
+    /// A request that spends a refresh token was sent, and its outcome is not known.
+    RefreshOutcomeUnknown,
+    /// The provider asked for a pause.
+    RateLimited,
+    /// The provider refused the refresh token.
+    ReauthorizationRequired,
+    /// The refresh token was replaced by the provider, and the new one never arrived.
+    RotationLost,
+    /// The Secret with the refresh token is gone.
+    GrantLost,
+    /// The Secret with the refresh token was edited and makes no sense.
+    GrantUnreadable,
+    /// The grant was authorized at another origin or for another client.
+    ProviderChanged,
+    /// The provider object does not exist.
+    UnknownProvider,
+    /// The provider object lacks something: a Secret, a key, a valid URL.
+    ProviderNotConfigured,
+    /// The cluster provider does not admit this credential.
+    ProviderNotAllowed,
+    /// The seed Secret or its key does not exist.
+    SeedNotFound,
+    /// The seed's value cannot be a refresh token.
+    SeedInvalid,
+    /// The provider refused the seed's refresh token, and the old grant goes on.
+    SeedRejected,
+    /// The provider refused the client's authentication.
+    InvalidClient,
+    /// The provider refused the requested scopes.
+    InvalidScope,
+    /// The provider refused the request itself.
+    RequestRefused,
+    /// There is no token endpoint at the URL.
+    EndpointNotFound,
+    /// The endpoint's certificate is not trusted.
+    CertificateNotTrusted,
+    /// The target's name is taken by a Secret that is not ours.
+    TargetConflict,
+    /// The target Secret could not be written.
+    TargetNotPublished,
+}
+
+/// What kind of failure it is; decides what happens next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Passes by itself.
+    Transient,
+    /// Passes at a time the provider chose.
+    RateLimited,
+    /// A refresh token may have been spent: the Ambiguous rule decides when to go on.
+    Ambiguous,
+    /// The authorization is gone; only a new one helps.
+    NeedsReauthorization,
+    /// Somebody must change an object; the grant is not dead.
+    Misconfiguration,
+}
+
+/// What follows from a [`Class`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Consequence {
+    /// Whether the condition Stalled is set: nothing goes on by itself.
+    pub stalled: bool,
+    /// The delay before the first retry and the longest delay; `None`: only a change of the inputs
+    /// starts another attempt.
+    pub retry: Option<(Duration, Duration)>,
+}
+
+impl Reason {
+    /// The table from reason to class.
+    #[must_use]
+    pub fn class(self) -> Class {
+        match self {
+            Self::ProviderUnreachable
+            | Self::ProviderError
+            | Self::UnreadableResponse
+            | Self::APIServerError
+            | Self::TargetNotPublished => Class::Transient,
+            Self::RefreshOutcomeUnknown => Class::Ambiguous,
+            Self::RateLimited => Class::RateLimited,
+            Self::ReauthorizationRequired
+            | Self::RotationLost
+            | Self::GrantLost
+            | Self::GrantUnreadable
+            | Self::ProviderChanged => Class::NeedsReauthorization,
+            Self::UnknownProvider
+            | Self::ProviderNotConfigured
+            | Self::ProviderNotAllowed
+            | Self::SeedNotFound
+            | Self::SeedInvalid
+            | Self::SeedRejected
+            | Self::InvalidClient
+            | Self::InvalidScope
+            | Self::RequestRefused
+            | Self::EndpointNotFound
+            | Self::CertificateNotTrusted
+            | Self::TargetConflict => Class::Misconfiguration,
+        }
+    }
+
+    /// The reason's name in the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ProviderUnreachable => "ProviderUnreachable",
+            Self::ProviderError => "ProviderError",
+            Self::UnreadableResponse => "UnreadableResponse",
+            Self::APIServerError => "APIServerError",
+            Self::RefreshOutcomeUnknown => "RefreshOutcomeUnknown",
+            Self::RateLimited => "RateLimited",
+            Self::ReauthorizationRequired => "ReauthorizationRequired",
+            Self::RotationLost => "RotationLost",
+            Self::GrantLost => "GrantLost",
+            Self::GrantUnreadable => "GrantUnreadable",
+            Self::ProviderChanged => "ProviderChanged",
+            Self::UnknownProvider => "UnknownProvider",
+            Self::ProviderNotConfigured => "ProviderNotConfigured",
+            Self::ProviderNotAllowed => "ProviderNotAllowed",
+            Self::SeedNotFound => "SeedNotFound",
+            Self::SeedInvalid => "SeedInvalid",
+            Self::SeedRejected => "SeedRejected",
+            Self::InvalidClient => "InvalidClient",
+            Self::InvalidScope => "InvalidScope",
+            Self::RequestRefused => "RequestRefused",
+            Self::EndpointNotFound => "EndpointNotFound",
+            Self::CertificateNotTrusted => "CertificateNotTrusted",
+            Self::TargetConflict => "TargetConflict",
+            Self::TargetNotPublished => "TargetNotPublished",
+        }
+    }
+
+    /// The reason of the event that tells people.
+    #[must_use]
+    pub fn event(self) -> &'static str {
+        match self {
+            Self::RateLimited
+            | Self::ReauthorizationRequired
+            | Self::RotationLost
+            | Self::GrantLost
+            | Self::ProviderChanged
+            | Self::UnknownProvider
+            | Self::ProviderNotConfigured
+            | Self::SeedRejected
+            | Self::TargetConflict => self.as_str(),
+            _ => "RefreshFailed",
+        }
+    }
+
+    /// Whether `reason`, read back from a status, is one that only a new authorization ends.
+    #[must_use]
+    pub fn is_terminal(reason: &str) -> bool {
+        const TERMINAL: [Reason; 5] = [
+            Reason::ReauthorizationRequired,
+            Reason::RotationLost,
+            Reason::GrantLost,
+            Reason::GrantUnreadable,
+            Reason::ProviderChanged,
+        ];
+        TERMINAL.iter().any(|r| r.as_str() == reason)
+    }
+}
+
+impl Class {
+    /// The table from class to consequence.
+    #[must_use]
+    pub fn consequence(self) -> Consequence {
+        const fn s(seconds: u64) -> Duration {
+            Duration::from_secs(seconds)
+        }
+        match self {
+            Self::Transient => Consequence {
+                stalled: false,
+                retry: Some((s(1), s(300))),
+            },
+            Self::RateLimited => Consequence {
+                stalled: false,
+                retry: Some((s(5), s(900))),
+            },
+            Self::Ambiguous => Consequence {
+                stalled: false,
+                retry: Some((s(1), s(60))),
+            },
+            Self::NeedsReauthorization => Consequence {
+                stalled: true,
+                retry: None,
+            },
+            Self::Misconfiguration => Consequence {
+                stalled: true,
+                retry: Some((s(5), s(600))),
+            },
+        }
+    }
+}
+
+/// One failure: why, for whom, and the next step.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {message}", .reason.as_str())]
+pub struct Failure {
+    /// Why.
+    pub reason: Reason,
+    /// One or two sentences that name the object, the cause and what to do. No provider's words.
+    pub message: String,
+    /// The OAuth error code or the HTTP status, if there was one.
+    pub code: Option<String>,
+    /// The pause that the provider asked for.
+    pub retry_after: Option<Duration>,
+    /// Not before this time, where a rule gives one (the Ambiguous rule).
+    pub not_before: Option<Timestamp>,
+}
+
+impl Failure {
+    /// A failure without a code.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+            code: None,
+            retry_after: None,
+            not_before: None,
+        }
+    }
+
+    /// With the OAuth error code or HTTP status that the provider answered.
+    #[must_use]
+    pub fn with_code(mut self, code: impl Into<String>) -> Self {
+        self.code = Some(code.into());
+        self
+    }
+
+    /// A request to the API server that failed; `what` says what was being done.
+    #[must_use]
+    pub fn api_server(what: &str, error: &kube::Error) -> Self {
+        let message = match error {
+            kube::Error::Api(status) if status.code == 403 => format!(
+                "the API server forbids to {what}: {}. Grant the operator's ServiceAccount this right",
+                status.message
+            ),
+            // Only the status's own words: kube's other errors may quote a body.
+            kube::Error::Api(status) => format!(
+                "the API server refused to {what}: {} ({})",
+                status.reason, status.code
+            ),
+            _ => format!("the API server gave no answer when asked to {what}; trying again"),
+        };
+        Self::new(Reason::APIServerError, message)
+    }
+}

@@ -1,0 +1,25 @@
+//! Keeps the credentials of integrations alive on Kubernetes.
+//!
+//! The way of a refresh through the modules: [`controller`] watches, [`plan`] decides, [`refresh`] is
+//! the critical section behind the gate ([`lock`]), [`oauth`] speaks to the provider, [`secret`] holds
+//! what must not be lost, [`status`] tells people.
+
+pub mod admin;
+pub mod api;
+pub mod cache;
+pub mod cli;
+pub mod clock;
+pub mod controller;
+pub mod explain;
+pub mod failure;
+pub mod lock;
+pub mod oauth;
+pub mod pass;
+pub mod plan;
+pub mod provider;
+pub mod refresh;
+pub mod request;
+pub mod secret;
+pub mod status;
+pub mod telemetry;
+pub mod watch;

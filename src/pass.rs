@@ -1,0 +1,463 @@
+//! One pass over a credential: the work that a decision asks for, and its end in status and events.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::{
+        controller::Action,
+        events::{Event, EventType, Recorder, Reporter},
+    },
+};
+use serde_json::json;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use crate::{
+    api::{CredentialStatus, GrantType, IntegrationCredential},
+    cache::{Caches, Inputs, Memory},
+    clock::Moment,
+    failure::{Failure, Reason},
+    lock::protocol::Durations,
+    plan::RECHECK,
+    provider::{self, Found, Resolver},
+    refresh::{Outcome, Subject, Tools, refresh},
+    request::{RequestError, bounded, optional},
+    secret::{
+        ValueError,
+        grant::Grant,
+        is_owned,
+        seed::{REFRESH_TOKEN, Seed},
+    },
+    status::{self, Report, Wake},
+};
+
+/// The field manager of everything that is applied.
+const MANAGER: &str = "tokenward";
+
+/// How soon a pass that could not write its status is made again.
+const SOON: Duration = Duration::from_secs(1);
+
+/// The longest sleep: nothing is ever forgotten for longer than a day.
+const LONGEST_SLEEP: Duration = Duration::from_secs(86_400);
+
+/// What reconciling works with, in one scope.
+pub struct Context {
+    client: Client,
+    /// What is known without asking.
+    pub caches: Caches,
+    tools: Arc<Tools>,
+    resolver: Resolver,
+    recorder: Recorder,
+    attempts: TaskTracker,
+    memory: Mutex<HashMap<String, Memory>>,
+}
+
+/// What a pass came to.
+pub struct Pass {
+    credential: Arc<IntegrationCredential>,
+    report: Report,
+    gate_missing: bool,
+}
+
+impl Context {
+    /// For one scope.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        caches: Caches,
+        tools: Arc<Tools>,
+        resolver: Resolver,
+        identity: &str,
+        attempts: TaskTracker,
+    ) -> Self {
+        let reporter = Reporter {
+            controller: MANAGER.to_owned(),
+            instance: Some(identity.to_owned()),
+        };
+        Self {
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+            caches,
+            tools,
+            resolver,
+            attempts,
+            memory: Mutex::default(),
+        }
+    }
+
+    /// Nothing to do: only time may have changed what the status must say.
+    pub async fn idle(&self, credential: &Arc<IntegrationCredential>) -> Action {
+        let now = Timestamp::now();
+        if let Some(status) = status::at(credential, now) {
+            return match self.write_status(credential, &status).await {
+                Ok(()) => self.wake(credential, &status),
+                Err(action) => action,
+            };
+        }
+        let status = credential.status.clone().unwrap_or_default();
+        self.wake(credential, &status)
+    }
+
+    /// When to look again, by the clock.
+    fn wake(&self, credential: &IntegrationCredential, status: &CredentialStatus) -> Action {
+        let now = Timestamp::now();
+        let until = |at: Timestamp| Duration::try_from(at.duration_since(now)).unwrap_or_default();
+        match status::wake(status, now) {
+            Wake::At(at) => Action::requeue(until(at).min(LONGEST_SLEEP)),
+            Wake::OnChange(at) => {
+                let expiry = at.map(until);
+                let recheck = (!self.caches.watches_seed(credential)).then_some(RECHECK);
+                match expiry.into_iter().chain(recheck).min() {
+                    Some(pause) => Action::requeue(pause),
+                    None => Action::await_change(),
+                }
+            }
+        }
+    }
+
+    /// Whether the seed holds an authorization that was not presented before.
+    pub async fn has_new_seed(
+        &self,
+        credential: &IntegrationCredential,
+        memory: &mut Memory,
+    ) -> bool {
+        let recently = memory
+            .checked
+            .is_some_and(|at| Moment::now().elapsed(at) < RECHECK);
+        let watched = self.caches.seed_version(credential);
+        if watched.is_none() && recently {
+            return false;
+        }
+        if watched.is_some() && watched == memory.seed_version {
+            return false;
+        }
+        memory.checked = Some(Moment::now());
+        memory.seed_version = watched;
+        let status = credential.status.clone().unwrap_or_default();
+        let known = status
+            .grant
+            .as_ref()
+            .and_then(|g| g.seed_fingerprint.clone());
+        match self.seed(credential).await {
+            Ok(seed) => {
+                known.as_ref() != Some(&seed.fingerprint)
+                    || status::condition(&status, status::SEED_REJECTED).is_some()
+            }
+            Err(failure) => {
+                tracing::warn!(
+                    reason = failure.reason.as_str(),
+                    message = failure.message,
+                    "seed not usable"
+                );
+                false
+            }
+        }
+    }
+
+    async fn seed(&self, credential: &IntegrationCredential) -> Result<Seed, Failure> {
+        let namespace = credential.namespace().unwrap_or_default();
+        let name = credential.spec.oauth2.seed_secret_ref.as_ref();
+        let name = name.map(|s| s.name.clone()).unwrap_or_default();
+        let how = format!(
+            "write the refresh token into it: kubectl -n {namespace} create secret generic {name} --from-literal={REFRESH_TOKEN}=…"
+        );
+        let secret = self
+            .tools
+            .secrets
+            .get(&namespace, &name)
+            .await?
+            .ok_or_else(|| {
+                Failure::new(
+                    Reason::SeedNotFound,
+                    format!("the seed Secret {namespace}/{name} does not exist; {how}"),
+                )
+            })?;
+        Seed::read(&secret).map_err(|error| {
+            let reason = match error {
+                ValueError::Missing => Reason::SeedNotFound,
+                _ => Reason::SeedInvalid,
+            };
+            Failure::new(
+                reason,
+                format!("the seed Secret {namespace}/{name} {error} {REFRESH_TOKEN}; replace it: kubectl -n {namespace} patch secret {name} -p '{{\"stringData\":{{\"{REFRESH_TOKEN}\":\"…\"}}}}'"),
+            )
+        })
+    }
+
+    /// Writes the target again from the grant; no provider is asked. `None`: the grant cannot be read,
+    /// and behind the gate it is found out what is wrong with it.
+    pub async fn repair(
+        &self,
+        credential: &Arc<IntegrationCredential>,
+        hash: Option<&str>,
+    ) -> Option<Pass> {
+        let namespace = credential.namespace().unwrap_or_default();
+        let uid = credential.uid().unwrap_or_default();
+        let secrets = &self.tools.secrets;
+        let mut report = Report::unchanged(credential);
+        let stored = secrets.get(&namespace, &credential.grant_name()).await;
+        match stored.map(|found| found.map(|secret| Grant::read(&secret, &uid))) {
+            Ok(Some(Ok(grant))) => {
+                let hash = hash.unwrap_or_default();
+                match secrets.publish(credential, &grant.token, hash).await {
+                    Ok(published) => {
+                        if published.written {
+                            tracing::info!(
+                                reason = "TargetRepaired",
+                                "target written again from the grant"
+                            );
+                        }
+                        report.token = Some(grant.token);
+                        report.target_version = published.resource_version;
+                    }
+                    Err(failure) => report.failure = Some(failure),
+                }
+            }
+            Ok(_) => return None,
+            Err(failure) => report.failure = Some(failure),
+        }
+        Some(Pass {
+            credential: Arc::clone(credential),
+            report,
+            gate_missing: false,
+        })
+    }
+
+    /// Goes behind the gate, after everything was read that can be read before.
+    ///
+    /// # Errors
+    /// How long to wait where somebody else is at it.
+    pub async fn refresh(
+        &self,
+        credential: &Arc<IntegrationCredential>,
+        found: Option<Found>,
+    ) -> Result<Pass, Duration> {
+        let credential = self.first_sight(credential).await?;
+        let failed = |failure: Failure| Pass {
+            report: Report {
+                failure: Some(failure),
+                ..Report::unchanged(&credential)
+            },
+            credential: Arc::clone(&credential),
+            gate_missing: false,
+        };
+        let Some(found) = found else {
+            return Ok(failed(provider::unknown(&credential)));
+        };
+        let endpoint = &self.tools.endpoint;
+        let resolved = match self.resolver.resolve(found, &credential, endpoint).await {
+            Ok(resolved) => resolved,
+            Err(failure) => return Ok(failed(failure)),
+        };
+        let grant_type = credential.spec.oauth2.grant_type;
+        let seed = match grant_type {
+            GrantType::RefreshToken => self.seed(&credential).await,
+            GrantType::ClientCredentials => Err(Failure::new(Reason::SeedNotFound, "")),
+        };
+        // A first start without a seed has nothing to close a gate for.
+        let first = credential.status.as_ref().is_none_or(|s| s.token.is_none());
+        if let (true, GrantType::RefreshToken, Err(failure)) = (first, grant_type, &seed) {
+            return Ok(failed(failure.clone()));
+        }
+        let subject = Subject {
+            credential: Arc::clone(&credential),
+            resolved,
+            seed,
+        };
+        let tools = Arc::clone(&self.tools);
+        let attempt = async move { refresh(&tools, &subject).await }.in_current_span();
+        // A task of its own: a cancelled reconcile must not abort it, and shutdown waits for it.
+        match self.attempts.spawn(attempt).await {
+            Ok(Outcome::Busy(pause)) => Err(pause),
+            Ok(Outcome::Done {
+                report,
+                gate_missing,
+            }) => Ok(Pass {
+                credential,
+                report: *report,
+                gate_missing,
+            }),
+            Err(error) => {
+                tracing::error!(reason = "Panic", %error, "an attempt ended unexpectedly");
+                Err(Duration::from_secs(30))
+            }
+        }
+    }
+
+    /// Before anything is done for a credential, it gets a gate and a status: from then on a missing
+    /// gate means that somebody deleted it.
+    async fn first_sight(
+        &self,
+        credential: &Arc<IntegrationCredential>,
+    ) -> Result<Arc<IntegrationCredential>, Duration> {
+        if credential.status.is_some() {
+            return Ok(Arc::clone(credential));
+        }
+        let api: Api<IntegrationCredential> = Api::namespaced(
+            self.client.clone(),
+            &credential.namespace().unwrap_or_default(),
+        );
+        match optional(api.get(&credential.name_any())).await {
+            Ok(Some(current)) if current.uid() == credential.uid() && current.status.is_none() => {}
+            // The cache is behind: the event comes.
+            Ok(_) => return Err(SOON),
+            Err(error) => return Err(retry(&error, "get the credential")),
+        }
+        if !self.has_history(credential).await.map_err(|f| {
+            tracing::warn!(
+                reason = f.reason.as_str(),
+                message = f.message,
+                "first look failed"
+            );
+            SOON
+        })? {
+            let durations = Durations::scaled(None, self.tools.exchange_timeout);
+            let created = self.tools.gates.create(credential, &durations).await;
+            created.map_err(|error| retry(&error, "create the gate Lease"))?;
+        }
+        let status = status::first(credential, Timestamp::now());
+        self.write_status(credential, &status)
+            .await
+            .map_err(|_| SOON)?;
+        let mut seen = IntegrationCredential::clone(credential);
+        seen.status = Some(status);
+        Ok(Arc::new(seen))
+    }
+
+    /// Whether there is a grant or a target from an earlier life of this very credential.
+    async fn has_history(&self, credential: &IntegrationCredential) -> Result<bool, Failure> {
+        let namespace = credential.namespace().unwrap_or_default();
+        let uid = credential.uid().unwrap_or_default();
+        for name in [credential.grant_name(), credential.target_name()] {
+            let found = self.tools.secrets.get(&namespace, &name).await?;
+            if found.is_some_and(|secret| is_owned(&secret, &uid)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Writes what a pass came to, tells people of transitions, and says when to look again.
+    pub async fn conclude(&self, pass: Pass, mut memory: Memory, inputs: Inputs) -> Action {
+        let Pass {
+            credential,
+            report,
+            gate_missing,
+        } = pass;
+        let now = Timestamp::now();
+        memory.gate_missing = gate_missing;
+        memory.inputs = Some(inputs);
+        if let Some(version) = &report.target_version {
+            memory.target = Some((version.clone(), Moment::now()));
+        }
+        if report.seed_version.is_some() {
+            memory.seed_version.clone_from(&report.seed_version);
+        }
+        // The first status may just have been written; its version is in the recollection.
+        let written = self.recall(&credential).status_version;
+        memory.status_version = written.or(memory.status_version);
+        self.remember(&credential, memory);
+        let status = status::after(&credential, &report, now);
+        let before = credential.status.as_ref();
+        if !status::is_same(before, &status) {
+            if let Err(action) = self.write_status(&credential, &status).await {
+                return action;
+            }
+            for transition in status::transitions(before, &report) {
+                self.tell(&credential, &transition).await;
+            }
+        }
+        if gate_missing {
+            return Action::requeue(Duration::ZERO);
+        }
+        self.wake(&credential, &status)
+    }
+
+    async fn write_status(
+        &self,
+        credential: &IntegrationCredential,
+        status: &CredentialStatus,
+    ) -> Result<(), Action> {
+        let api: Api<IntegrationCredential> = Api::namespaced(
+            self.client.clone(),
+            &credential.namespace().unwrap_or_default(),
+        );
+        let patch = json!({
+            "apiVersion": IntegrationCredential::api_version(&()),
+            "kind": IntegrationCredential::kind(&()),
+            // The UID keeps it from another credential of the same name.
+            "metadata": {"name": credential.name_any(), "uid": credential.uid()},
+            "status": status,
+        });
+        let params = PatchParams::apply(MANAGER).force();
+        let name = credential.name_any();
+        match bounded(api.patch_status(&name, &params, &Patch::Apply(&patch))).await {
+            Ok(stored) => {
+                let mut memory = self.recall(credential);
+                memory.status_version = stored.resource_version();
+                self.remember(credential, memory);
+                Ok(())
+            }
+            // Deleted, or deleted and made again: its own event follows.
+            Err(RequestError::NotFound | RequestError::Conflict) => Err(Action::requeue(SOON)),
+            Err(error) => Err(Action::requeue(retry(&error, "write the status"))),
+        }
+    }
+
+    async fn tell(&self, credential: &IntegrationCredential, transition: &status::Transition) {
+        let type_ = if transition.warning {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        };
+        let event = Event {
+            type_,
+            reason: transition.reason.to_owned(),
+            note: Some(transition.message.chars().take(1024).collect()),
+            action: "Refresh".to_owned(),
+            secondary: None,
+        };
+        let about = credential.object_ref(&());
+        if let Err(error) = bounded(self.recorder.publish(&event, &about)).await {
+            tracing::warn!(%error, reason = transition.reason, "event not published");
+        }
+    }
+
+    /// What is remembered of a credential.
+    pub fn recall(&self, credential: &IntegrationCredential) -> Memory {
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let uid = credential.uid().unwrap_or_default();
+        memory.get(&uid).cloned().unwrap_or_default()
+    }
+
+    /// Remembers it.
+    pub fn remember(&self, credential: &IntegrationCredential, what: Memory) {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.insert(credential.uid().unwrap_or_default(), what);
+    }
+
+    /// Forgets a credential that is gone.
+    pub fn forget(&self, credential: &IntegrationCredential) {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.remove(&credential.uid().unwrap_or_default());
+        let namespace = credential.namespace().unwrap_or_default();
+        self.tools.gates.forget(&namespace, &credential.gate_name());
+    }
+}
+
+fn retry(error: &RequestError, what: &str) -> Duration {
+    let failure = error.failure(what);
+    tracing::warn!(
+        reason = failure.reason.as_str(),
+        message = failure.message,
+        "trying again"
+    );
+    Duration::from_secs(2)
+}

@@ -1,0 +1,97 @@
+//! Requests to the API server that must not be repeated behind our back: bounded in time, and with
+//! every answer sorted into what it means for the one who asked.
+
+use std::time::Duration;
+
+use crate::failure::Failure;
+
+/// How long one request to the API server may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a request did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The object does not exist.
+    #[error("not found")]
+    NotFound,
+    /// The object changed since it was read, or exists already.
+    #[error("conflict")]
+    Conflict,
+    /// The server said no, and nothing was done.
+    #[error(transparent)]
+    Refused(kube::Error),
+    /// Nobody knows whether it was done: no answer, or one that does not tell. Read back.
+    #[error("no clear answer")]
+    Unclear(Option<kube::Error>),
+}
+
+impl RequestError {
+    /// As a failure of what was being done.
+    #[must_use]
+    pub fn failure(&self, what: &str) -> Failure {
+        use crate::failure::Reason::APIServerError;
+        match self {
+            Self::Refused(error) | Self::Unclear(Some(error)) => Failure::api_server(what, error),
+            Self::NotFound => Failure::new(
+                APIServerError,
+                format!("the API server found no object when asked to {what}; trying again"),
+            ),
+            Self::Conflict => Failure::new(
+                APIServerError,
+                format!(
+                    "somebody else kept changing the object when asked to {what}; trying again"
+                ),
+            ),
+            Self::Unclear(None) => Failure::new(
+                APIServerError,
+                format!(
+                    "the API server gave no answer within {}s when asked to {what}; trying again",
+                    TIMEOUT.as_secs()
+                ),
+            ),
+        }
+    }
+}
+
+/// Runs one request within its time limit and sorts its answer.
+pub fn bounded<T>(
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> impl Future<Output = Result<T, RequestError>> {
+    // Boxed before anything is awaited: the futures of requests are large, and would make every
+    // future around them so.
+    let request = Box::pin(request);
+    async {
+        match tokio::time::timeout(TIMEOUT, request).await {
+            Err(_) => Err(RequestError::Unclear(None)),
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(sort(error)),
+        }
+    }
+}
+
+/// Like [`bounded`], with a missing object as `None`.
+pub fn optional<T>(
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> impl Future<Output = Result<Option<T>, RequestError>> {
+    let request = bounded(request);
+    async {
+        match request.await {
+            Ok(value) => Ok(Some(value)),
+            Err(RequestError::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn sort(error: kube::Error) -> RequestError {
+    match &error {
+        kube::Error::Api(status) => match status.code {
+            404 => RequestError::NotFound,
+            409 => RequestError::Conflict,
+            // 429 is sent before anything is done; a 5xx may come from a proxy on the way.
+            400..=499 => RequestError::Refused(error),
+            _ => RequestError::Unclear(Some(error)),
+        },
+        _ => RequestError::Unclear(Some(error)),
+    }
+}

@@ -1,0 +1,88 @@
+//! The folder with everything that a control plane writes.
+
+use std::env;
+use std::fs::{self, DirEntry, File, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tempfile::TempDir;
+
+use crate::processes::kill_recorded;
+use crate::say;
+
+const PREFIX: &str = "tokenward-cluster-";
+
+/// Locked as long as the folder's supervisor lives. The kernel drops the lock when it dies, in
+/// whatever way; a recorded process id would have to be told from a later process with the same.
+const LOCK: &str = "supervisor.lock";
+
+/// A folder without a lock is being made, or its maker died right then.
+const YOUNG: Duration = Duration::from_secs(60);
+
+/// A temporary folder, removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    folder: TempDir,
+    _lock: File,
+}
+
+impl Folder {
+    /// Makes a folder that only its owner can enter, and removes those of dead supervisors.
+    pub(crate) fn create() -> Result<Self> {
+        sweep();
+        let folder = tempfile::Builder::new()
+            .prefix(PREFIX)
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir()
+            .context("cannot make a temporary folder")?;
+        let unlocked = folder.path().join(".new-lock");
+        let lock = File::create(&unlocked).context("cannot make a lock file")?;
+        lock.lock().context("cannot lock a file of our own")?;
+        // Nobody sees the lock file unlocked.
+        fs::rename(&unlocked, folder.path().join(LOCK)).context("cannot rename a lock file")?;
+        Ok(Self {
+            folder,
+            _lock: lock,
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// Removes what supervisors left that were killed with SIGKILL.
+fn sweep() {
+    let Ok(entries) = fs::read_dir(env::temp_dir()) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            continue;
+        }
+        if !is_abandoned(&entry) {
+            continue;
+        }
+        kill_recorded(&entry.path());
+        if fs::remove_dir_all(entry.path()).is_ok() {
+            say!(
+                "removed {}, which a killed run had left",
+                entry.path().display()
+            );
+        }
+    }
+}
+
+/// Whether the folder's supervisor is dead. A folder of somebody else's cannot be opened, and stays.
+fn is_abandoned(entry: &DirEntry) -> bool {
+    match File::open(entry.path().join(LOCK)) {
+        Ok(lock) => lock.try_lock().is_ok(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => entry
+            .metadata()
+            .and_then(|metadata| metadata.modified())
+            .is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age > YOUNG)),
+        Err(_) => false,
+    }
+}
