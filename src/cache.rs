@@ -21,6 +21,7 @@ use crate::{
     plan::{Facts, Seen},
     provider::Found,
     secret::target::REQUEST_HASH,
+    watch::Filled,
 };
 
 /// How long a Secret that was just created may be missing in the cache.
@@ -36,6 +37,8 @@ pub struct Caches {
     pub providers: Store<OAuthProvider>,
     /// The cluster providers.
     pub cluster_providers: Store<ClusterOAuthProvider>,
+    /// Whether all of them have been filled once; before that, what is missing may only be late.
+    pub filled: Filled,
 }
 
 /// What this process remembers of a credential. All of it can be lost without harm.
@@ -64,16 +67,15 @@ pub struct Inputs {
     has_grant: bool,
 }
 
-impl Caches {
-    /// Waits until all of them have been filled once.
-    pub async fn wait_until_ready(&self) {
-        // A dropped writer means that the process is ending; nothing is decided then any more.
-        let _ = self.credentials.wait_until_ready().await;
-        let _ = self.secrets.wait_until_ready().await;
-        let _ = self.providers.wait_until_ready().await;
-        let _ = self.cluster_providers.wait_until_ready().await;
+impl Inputs {
+    /// The version of the seed, where it is watched.
+    #[must_use]
+    pub fn seed_version(&self) -> Option<String> {
+        self.watched.first().cloned().flatten()
     }
+}
 
+impl Caches {
     /// The provider of a credential.
     #[must_use]
     pub fn provider(&self, credential: &IntegrationCredential) -> Option<Found> {

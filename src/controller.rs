@@ -39,7 +39,7 @@ use crate::{
     refresh::Tools,
     request::{RequestError, bounded},
     secret::store::Secrets,
-    watch::{provider_users, secret_users, watched, watched_metadata},
+    watch::{Filled, provider_users, secret_users, watched, watched_metadata},
 };
 
 /// How many credentials are worked on at a time, in each scope.
@@ -196,13 +196,18 @@ fn control(
     attempts: TaskTracker,
     readiness: Arc<Readiness>,
 ) -> impl Future<Output = ()> + use<> {
-    let (credentials, credential_stream) = watched::<IntegrationCredential>(api(client, scope));
-    let (providers, provider_stream) = watched::<OAuthProvider>(api(client, scope));
+    let filled = Filled::new(4);
+    let (credentials, credential_stream) =
+        watched::<IntegrationCredential>(api(client, scope), &filled);
+    let (providers, provider_stream) = watched::<OAuthProvider>(api(client, scope), &filled);
     let (cluster_providers, cluster_stream) =
-        watched::<ClusterOAuthProvider>(Api::all(client.clone()));
+        watched::<ClusterOAuthProvider>(Api::all(client.clone()), &filled);
     let labelled = watcher::Config::default().labels(&format!("{WATCH_LABEL}=true"));
-    let (secrets, secret_stream) =
-        watched_metadata(api::<PartialObjectMeta<Secret>>(client, scope), labelled);
+    let (secrets, secret_stream) = watched_metadata(
+        api::<PartialObjectMeta<Secret>>(client, scope),
+        labelled,
+        &filled,
+    );
 
     let resolver = Resolver {
         client: client.clone(),
@@ -214,6 +219,7 @@ fn control(
         secrets,
         providers,
         cluster_providers,
+        filled,
     };
     let context = Arc::new(Context::new(
         client.clone(),
@@ -252,8 +258,8 @@ fn control(
         .run(guarded, error_policy, Arc::clone(&context));
     let scope = scope.unwrap_or("all namespaces").to_owned();
     async move {
-        let filled = async {
-            context.caches.wait_until_ready().await;
+        let announced = async {
+            context.caches.filled.wait().await;
             readiness.ready.fetch_add(1, Ordering::Relaxed);
             tracing::info!(scope, "caches filled");
         };
@@ -265,7 +271,7 @@ fn control(
         });
         join(reconciled, async {
             tokio::select! {
-                () = filled => {}
+                () = announced => {}
                 () = tools.shutdown.cancelled() => {}
             }
         })
@@ -309,7 +315,7 @@ fn error_policy(_: Arc<IntegrationCredential>, error: &Infallible, _: Arc<Contex
 }
 
 async fn reconcile(credential: Arc<IntegrationCredential>, context: Arc<Context>) -> Action {
-    context.caches.wait_until_ready().await;
+    context.caches.filled.wait().await;
     if credential.meta().deletion_timestamp.is_some() {
         // Garbage collection takes what belongs to it.
         context.forget(&credential);

@@ -353,13 +353,12 @@ impl Context {
         } = pass;
         let now = Timestamp::now();
         memory.gate_missing = gate_missing;
-        memory.inputs = Some(inputs);
         if let Some(version) = &report.target_version {
             memory.target = Some((version.clone(), Moment::now()));
         }
-        if report.seed_version.is_some() {
-            memory.seed_version.clone_from(&report.seed_version);
-        }
+        // Whatever was made of this version of the seed, only another one is a reason to look again.
+        memory.seed_version = inputs.seed_version();
+        memory.inputs = Some(inputs);
         // The first status may just have been written; its version is in the recollection.
         let written = self.recall(&credential).status_version;
         memory.status_version = written.or(memory.status_version);

@@ -12,13 +12,57 @@ use kube::{
     },
 };
 
+use tokio::sync::watch;
+
 use crate::api::{CREDENTIAL_LABEL, IntegrationCredential, ProviderKind};
+
+/// Tells when watches have delivered all that was there when they began.
+///
+/// Not `Store::wait_until_ready`: in kube 5.0 that wakes only the one who asked last, so that with two
+/// who wait, the controller itself among them, one may sleep for ever.
+#[derive(Clone)]
+pub struct Filled {
+    missing: watch::Sender<usize>,
+}
+
+impl Filled {
+    /// For this many watches.
+    #[must_use]
+    pub fn new(watches: usize) -> Self {
+        Self {
+            missing: watch::Sender::new(watches),
+        }
+    }
+
+    /// Waits until each of them has delivered.
+    pub async fn wait(&self) {
+        // The sender is `self`, so the channel is open.
+        let _ = self
+            .missing
+            .subscribe()
+            .wait_for(|missing| *missing == 0)
+            .await;
+    }
+
+    /// To be called with the events of one watch, after they have been stored.
+    fn count<K>(&self) -> impl FnMut(&watcher::Event<K>) + Send + use<K> {
+        let missing = self.missing.clone();
+        let mut counted = false;
+        move |event| {
+            if matches!(event, watcher::Event::InitDone) && !counted {
+                counted = true;
+                missing.send_modify(|missing| *missing = missing.saturating_sub(1));
+            }
+        }
+    }
+}
 
 /// A watch whose objects are kept, without the part that only the API server needs. An object that
 /// cannot be read (an older schema, an edit around the API) is left out with a log line, and does not
 /// stop the others.
 pub fn watched<K>(
     api: Api<DeserializeGuard<K>>,
+    filled: &Filled,
 ) -> (
     Store<K>,
     impl Stream<Item = Result<K, watcher::Error>> + Send + 'static,
@@ -38,6 +82,7 @@ where
         .try_filter_map(|event| std::future::ready(Ok(readable(event))))
         .modify(|object: &mut K| object.meta_mut().managed_fields = None)
         .reflect(writer)
+        .inspect_ok(filled.count())
         .touched_objects()
         .inspect_err(|error| tracing::warn!(%error, kind = %K::kind(&()), "watch interrupted"));
     (reader, stream)
@@ -47,6 +92,7 @@ where
 pub fn watched_metadata(
     api: Api<PartialObjectMeta<Secret>>,
     config: watcher::Config,
+    filled: &Filled,
 ) -> (
     Store<PartialObjectMeta<Secret>>,
     impl Stream<Item = Result<PartialObjectMeta<Secret>, watcher::Error>> + Send + 'static,
@@ -56,6 +102,7 @@ pub fn watched_metadata(
         .default_backoff()
         .modify(|secret| secret.metadata.managed_fields = None)
         .reflect(writer)
+        .inspect_ok(filled.count())
         .touched_objects()
         .inspect_err(|error| tracing::warn!(%error, kind = "Secret", "watch interrupted"));
     (reader, stream)

@@ -99,10 +99,11 @@ impl ControlPlane {
     }
 
     /// What a client needs to know, as environment variables.
-    pub(crate) fn variables(&self) -> [(&'static str, PathBuf); 5] {
+    pub(crate) fn variables(&self) -> [(&'static str, PathBuf); 6] {
         [
             ("TOKENWARD_TEST_CLUSTER", PathBuf::from("rig")),
             ("KUBECONFIG", self.files.kubeconfig.clone()),
+            ("KUBECACHEDIR", self.kubectl_cache()),
             ("TOKENWARD_AUDIT_LOG", self.files.audit_log.clone()),
             ("TOKENWARD_KUBECTL", self.binaries.kubectl.clone()),
             ("TOKENWARD_HELM", self.binaries.helm.clone()),
@@ -220,13 +221,17 @@ impl ControlPlane {
         Ok(())
     }
 
+    /// kubectl keeps what it discovers under the server's address, which other control planes have
+    /// had before and will have again. So it goes with this one.
+    fn kubectl_cache(&self) -> PathBuf {
+        self.folder.path().join("kubectl-cache")
+    }
+
     async fn kubectl(&self, arguments: &[&str]) -> Result<Output> {
         let mut command = guarded(&self.binaries.kubectl);
-        // Its discovery cache is named after the server's address, which other control planes have
-        // had before and will have again.
         command
             .env("KUBECONFIG", &self.files.kubeconfig)
-            .env("KUBECACHEDIR", self.folder.path().join("kubectl-cache"))
+            .env("KUBECACHEDIR", self.kubectl_cache())
             .arg("--request-timeout=10s")
             .args(arguments);
         tokio::process::Command::from(command)

@@ -1,0 +1,198 @@
+//! Both grants, over several refreshes.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use serde_json::json;
+
+use crate::support::{Fixture, condition, eventually, text};
+
+/// Short enough for several refreshes in a test.
+const LIFETIME: Duration = Duration::from_secs(4);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refreshes_before_expiry_and_redeems_each_refresh_token_once() {
+    let fixture = Fixture::new("lifecycle", LIFETIME).await;
+    let seed = fixture.seed("alice").await;
+    let operator = fixture.operator();
+    fixture.user("alice", json!({"user": "alice"})).await;
+
+    let mut last = 0;
+    let first = fixture.ready("alice").await;
+    while last < 5 {
+        // Whatever instant a program reads the Secret, the token in it has not expired.
+        let target = fixture.find_secret("alice").await.expect("the target");
+        let expires_at: Timestamp = text(&target, "expires_at").parse().unwrap();
+        assert!(
+            expires_at > Timestamp::now(),
+            "the target holds an expired token"
+        );
+        assert!(
+            target
+                .data
+                .as_ref()
+                .unwrap()
+                .keys()
+                .all(|key| !key.contains("refresh"))
+        );
+        let generation: i64 = text(&target, "token_generation").parse().unwrap();
+        assert!(
+            generation == last || generation == last + 1,
+            "{last} -> {generation}"
+        );
+        assert_eq!(
+            text(&target, "authorization"),
+            format!("Bearer {}", text(&target, "access_token"))
+        );
+        last = generation;
+    }
+    let requests = fixture.oauth.requests();
+    assert!(fixture.oauth.granted() >= 5);
+    assert_eq!(
+        fixture.oauth.max_presentations(),
+        1,
+        "a refresh token was presented twice"
+    );
+    assert_eq!(fixture.oauth.redemptions(&seed), 1);
+
+    let status = fixture.generation("alice", 5).await.status.unwrap();
+    assert_eq!(status.observed_generation, first.metadata.generation);
+    assert!(status.token.unwrap().generation >= 5);
+    let refresh = status.refresh.unwrap();
+    assert_eq!((refresh.failures, refresh.last_error), (0, None));
+
+    let redeemed: Vec<String> = requests
+        .iter()
+        .filter_map(|r| r.refresh_token.clone())
+        .collect();
+    fixture.assert_nowhere(&redeemed, &[&operator]).await;
+    // An event for the first token, none for the refreshes after it.
+    let events = fixture.events().await;
+    assert_eq!(
+        events
+            .iter()
+            .filter(|e| e.starts_with("Refreshed:"))
+            .count(),
+        1,
+        "{events:?}"
+    );
+    assert_eq!(
+        events
+            .iter()
+            .filter(|e| e.starts_with("Authorized:"))
+            .count(),
+        1,
+        "{events:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_credentials_are_obtained_again_before_they_expire() {
+    let fixture = Fixture::new("machine", LIFETIME).await;
+    let operator = fixture.operator();
+    fixture
+        .machine("ci", json!({"target": {"name": "mounted"}}))
+        .await;
+    let credential = fixture.generation("ci", 3).await;
+
+    let target = fixture.find_secret("mounted").await.expect("the target");
+    let generation: u64 = text(&target, "token_generation").parse().unwrap();
+    assert!(generation >= 3);
+    assert_eq!(text(&target, "scope"), "read");
+    assert_eq!(target.owner_references()[0].uid, credential.uid().unwrap());
+    assert!(
+        fixture.find_secret("ci.grant").await.is_none(),
+        "nothing to store in a grant"
+    );
+    assert_eq!(
+        usize::try_from(generation).unwrap(),
+        fixture.oauth.granted()
+    );
+    assert_eq!(condition(&credential, "Stalled").unwrap().0, "False");
+    fixture
+        .assert_nowhere(&["demo-secret".to_owned()], &[&operator])
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_token_in_the_secret_opens_the_resource() {
+    let fixture = Fixture::new("resource", Duration::from_secs(3600)).await;
+    fixture.seed("alice").await;
+    let _operator = fixture.operator();
+    fixture.user("alice", json!({})).await;
+    fixture.ready("alice").await;
+    let target = fixture.find_secret("alice").await.unwrap();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answer = client
+        .get(fixture.oauth.resource_url())
+        .header("authorization", text(&target, "authorization"))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_margin_longer_than_the_token_lives_does_not_loop() {
+    let fixture = Fixture::new("margin", Duration::from_secs(6)).await;
+    fixture.seed("alice").await;
+    let _operator = fixture.operator();
+    fixture
+        .user("alice", json!({"refresh": {"before": "24h"}}))
+        .await;
+    let credential = fixture.ready("alice").await;
+    let status = credential.status.unwrap();
+    let (token, refresh) = (status.token.unwrap(), status.refresh.unwrap());
+    let expires = token.expiration_time.unwrap().0;
+    let obtained = token.last_refresh_time.unwrap().0;
+    let next = refresh.next_time.unwrap().0;
+    let half = expires.duration_since(obtained) / 2;
+    assert!(
+        next.duration_since(obtained) >= half - jiff::SignedDuration::from_secs(2),
+        "{next}"
+    );
+    fixture.generation("alice", 2).await;
+    assert!(
+        fixture.oauth.request_count() <= 3,
+        "more refreshes than halves of a lifetime"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_answer_and_sigterm_ends_it_cleanly() {
+    let fixture = Fixture::new("probes", LIFETIME).await;
+    let mut operator = fixture.operator();
+    let address = operator.health().await;
+    operator.ready().await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    for path in ["livez", "readyz"] {
+        eventually(path, async || {
+            let answer = client
+                .get(format!("http://{address}/{path}"))
+                .send()
+                .await
+                .ok()?;
+            (answer.status() == 200).then_some(())
+        })
+        .await;
+    }
+    operator.signal("TERM");
+    assert!(operator.end().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_lines_name_the_credential_the_provider_and_the_attempt() {
+    let fixture = Fixture::new("logs", Duration::from_secs(3600)).await;
+    let operator = fixture.operator();
+    fixture.machine("ci", json!({})).await;
+    fixture.ready("ci").await;
+    let line = operator.logged("token obtained").await;
+    assert_eq!(
+        line["span"]["credential"],
+        format!("{}/ci", fixture.namespace)
+    );
+    assert_eq!(line["span"]["provider"], "provider");
+    assert_eq!(line["span"]["attempt"].as_str().unwrap().len(), 12);
+    operator.lines();
+}

@@ -1,0 +1,354 @@
+//! A namespace, an OAuth server, and the objects of a test.
+
+use std::{path::PathBuf, process::Output, sync::OnceLock, time::Duration};
+
+use k8s_openapi::api::{
+    coordination::v1::Lease,
+    core::v1::{Namespace, Secret},
+    events::v1::Event,
+};
+use kube::{
+    Api, Client, Config, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use serde_json::{Value, json};
+use tokenward::api::{IntegrationCredential, OAuthProvider};
+use uuid::Uuid;
+
+use super::{Audit, Operator, eventually};
+use crate::{
+    cluster::Cluster,
+    oauth_server::{Config as OAuthConfig, OAuthServer},
+};
+
+/// The label that has a Secret watched.
+const WATCHED: &str = "tokenward.dev/watch";
+
+fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        Cluster::connect_or_start().unwrap_or_else(|error| panic!("no cluster: {error:#}"))
+    })
+}
+
+/// What a test works with. The namespace goes with it.
+pub struct Fixture {
+    pub namespace: String,
+    pub client: Client,
+    pub oauth: OAuthServer,
+}
+
+impl Fixture {
+    /// A namespace named after the test, a strict OAuth server whose tokens live for `lifetime`, a
+    /// provider object `provider` for it, and its client's Secret.
+    pub async fn new(test: &str, lifetime: Duration) -> Self {
+        let fixture = Self::bare(test, lifetime).await;
+        fixture
+            .secret("client", &[("client_secret", "demo-secret")])
+            .await;
+        fixture.provider(json!({})).await;
+        fixture
+    }
+
+    /// Without a provider object.
+    pub async fn bare(test: &str, lifetime: Duration) -> Self {
+        let cluster = tokio::task::spawn_blocking(cluster).await.unwrap();
+        let kubeconfig = Kubeconfig::read_from(&cluster.kubeconfig).unwrap();
+        let options = KubeConfigOptions::default();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .unwrap();
+        let client = Client::try_from(config).unwrap();
+        let nonce = Uuid::new_v4().simple().to_string();
+        let namespace = format!("{test}-{}", &nonce[..6]);
+        let object = serde_json::from_value(json!({"metadata": {"name": namespace}})).unwrap();
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        namespaces
+            .create(&PostParams::default(), &object)
+            .await
+            .unwrap();
+        let oauth = OAuthServer::start(OAuthConfig::default()).await.unwrap();
+        oauth.configure(|behaviour| behaviour.lifetime = lifetime);
+        Self {
+            namespace,
+            client,
+            oauth,
+        }
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        cluster().kubeconfig.clone()
+    }
+
+    /// An operator for this namespace.
+    pub fn operator(&self) -> Operator {
+        self.operator_with(&[])
+    }
+
+    /// An operator for this namespace, with more arguments.
+    pub fn operator_with(&self, arguments: &[&str]) -> Operator {
+        Operator::start(&cluster().kubeconfig, &self.namespace, arguments)
+    }
+
+    /// The operators' requests in this namespace from now on.
+    pub fn audit(&self) -> Audit {
+        let log = cluster().audit_log.clone();
+        let log = log.expect("this test counts requests in the audit log of `make cluster`");
+        Audit::start(log, &self.namespace)
+    }
+
+    pub fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub fn leases(&self) -> Api<Lease> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub fn credentials(&self) -> Api<IntegrationCredential> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Creates or replaces a watched Secret.
+    pub async fn secret(&self, name: &str, data: &[(&str, &str)]) {
+        let data: serde_json::Map<_, _> = data
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), json!(v)))
+            .collect();
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {"name": name, "labels": {WATCHED: "true"}},
+            "stringData": data,
+        });
+        let params = PatchParams::apply("test").force();
+        self.secrets()
+            .patch(name, &params, &Patch::Apply(secret))
+            .await
+            .unwrap();
+    }
+
+    /// Creates or replaces the provider object `provider`; `change` overrides what it says.
+    pub async fn provider(&self, change: Value) {
+        let mut spec = json!({
+            "tokenUrl": self.oauth.token_url(),
+            "client": {"id": "demo", "secretKeyRefs": [{"name": "client", "key": "client_secret"}]},
+        });
+        merge(&mut spec, change);
+        let provider = json!({
+            "apiVersion": "tokenward.dev/v1alpha1", "kind": "OAuthProvider",
+            "metadata": {"name": "provider"}, "spec": spec,
+        });
+        let api: Api<OAuthProvider> = Api::namespaced(self.client.clone(), &self.namespace);
+        let params = PatchParams::apply("test").force();
+        api.patch("provider", &params, &Patch::Apply(provider))
+            .await
+            .unwrap();
+    }
+
+    /// Writes a new authorization into the seed Secret `NAME-seed` and returns its refresh token.
+    pub async fn seed(&self, credential: &str) -> String {
+        let token = self.oauth.issue_refresh_token("read");
+        self.reseed(credential, &token).await;
+        token
+    }
+
+    /// Writes this refresh token into the seed Secret.
+    pub async fn reseed(&self, credential: &str, token: &str) {
+        let name = format!("{credential}-seed");
+        self.secret(&name, &[("refresh_token", token)]).await;
+    }
+
+    /// Creates a credential with grant RefreshToken, without its seed; `change` overrides its spec.
+    pub async fn user(&self, name: &str, change: Value) -> IntegrationCredential {
+        let mut spec = json!({"oauth2": {
+            "providerRef": {"name": "provider"}, "grantType": "RefreshToken",
+            "seedSecretRef": {"name": format!("{name}-seed")},
+        }});
+        merge(&mut spec, change);
+        self.create(name, spec).await
+    }
+
+    /// Creates a credential with grant ClientCredentials; `change` overrides its spec.
+    pub async fn machine(&self, name: &str, change: Value) -> IntegrationCredential {
+        let mut spec = json!({"oauth2": {
+            "providerRef": {"name": "provider"}, "grantType": "ClientCredentials", "scopes": ["read"],
+        }});
+        merge(&mut spec, change);
+        self.create(name, spec).await
+    }
+
+    async fn create(&self, name: &str, spec: Value) -> IntegrationCredential {
+        let object = serde_json::from_value(json!({
+            "apiVersion": "tokenward.dev/v1alpha1", "kind": "IntegrationCredential",
+            "metadata": {"name": name}, "spec": spec,
+        }));
+        let object: IntegrationCredential = object.unwrap();
+        self.credentials()
+            .create(&PostParams::default(), &object)
+            .await
+            .unwrap()
+    }
+
+    /// The credential as it is now.
+    pub async fn get(&self, name: &str) -> IntegrationCredential {
+        self.credentials().get(name).await.unwrap()
+    }
+
+    /// The credential, once it is as `wanted`.
+    pub async fn until(
+        &self,
+        name: &str,
+        what: &str,
+        wanted: impl Fn(&IntegrationCredential) -> bool,
+    ) -> IntegrationCredential {
+        let mut last = None;
+        let what = format!("{name}: {what}");
+        let found = eventually(&what, async || {
+            let found = self.get(name).await;
+            let is_wanted = wanted(&found);
+            last = Some(found.clone());
+            is_wanted.then_some(found)
+        });
+        found.await
+    }
+
+    /// The credential, once it is Ready.
+    pub async fn ready(&self, name: &str) -> IntegrationCredential {
+        self.until(name, "Ready", |c| {
+            condition(c, "Ready").is_some_and(|c| c.0 == "True")
+        })
+        .await
+    }
+
+    /// The credential, once its token has at least this generation.
+    pub async fn generation(&self, name: &str, at_least: i64) -> IntegrationCredential {
+        let what = format!("generation {at_least}");
+        self.until(name, &what, |c| generation(c) >= at_least).await
+    }
+
+    /// The credential, once it is Stalled for this reason.
+    pub async fn stalled(&self, name: &str, why: &str) -> IntegrationCredential {
+        let wanted = ("True".to_owned(), why.to_owned());
+        self.until(name, &format!("Stalled, {why}"), |c| {
+            condition(c, "Stalled").is_some_and(|(status, reason, _)| (status, reason) == wanted)
+        })
+        .await
+    }
+
+    /// A Secret, if it exists.
+    pub async fn find_secret(&self, name: &str) -> Option<Secret> {
+        self.secrets().get_opt(name).await.unwrap()
+    }
+
+    pub async fn delete_secret(&self, name: &str) {
+        self.secrets()
+            .delete(name, &DeleteParams::default())
+            .await
+            .unwrap();
+    }
+
+    /// The events of this namespace: `reason: note`.
+    pub async fn events(&self) -> Vec<String> {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        let events = api.list(&ListParams::default()).await.unwrap();
+        let line = |e: Event| {
+            format!(
+                "{}: {}",
+                e.reason.unwrap_or_default(),
+                e.note.unwrap_or_default()
+            )
+        };
+        events.into_iter().map(line).collect()
+    }
+
+    /// Fails if one of these tokens can be read anywhere but in the Secrets made for it.
+    pub async fn assert_nowhere(&self, tokens: &[String], operators: &[&Operator]) {
+        let mut places = vec![("events", self.events().await.join("\n"))];
+        let credentials = self
+            .credentials()
+            .list(&ListParams::default())
+            .await
+            .unwrap();
+        places.push((
+            "credentials",
+            serde_json::to_string(&credentials.items).unwrap(),
+        ));
+        let leases = self.leases().list(&ListParams::default()).await.unwrap();
+        places.push(("leases", serde_json::to_string(&leases.items).unwrap()));
+        for operator in operators {
+            places.push(("the log", operator.log()));
+        }
+        for secret in self.secrets().list(&ListParams::default()).await.unwrap() {
+            let metadata = serde_json::to_string(&secret.metadata).unwrap();
+            places.push(("a Secret's metadata", metadata));
+        }
+        assert!(!tokens.is_empty());
+        for (place, content) in places {
+            for token in tokens {
+                assert!(!content.contains(token.as_str()), "{token} is in {place}");
+            }
+        }
+    }
+}
+
+impl Drop for Fixture {
+    /// Lets the namespace go; with the rig all of it is thrown away at the end.
+    fn drop(&mut self) {
+        let arguments = ["delete", "namespace", &self.namespace, "--wait=false"];
+        let _ = cluster().kubectl(&arguments).output();
+    }
+}
+
+/// Runs kubectl.
+pub async fn kubectl(arguments: &[&str]) -> Output {
+    let mut command = cluster().kubectl(arguments);
+    tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap()
+}
+
+/// Status, reason and message of a condition.
+pub fn condition(
+    credential: &IntegrationCredential,
+    type_: &str,
+) -> Option<(String, String, String)> {
+    let status = credential.status.as_ref()?;
+    let condition = status.conditions.iter().find(|c| c.type_ == type_)?;
+    Some((
+        condition.status.clone(),
+        condition.reason.clone(),
+        condition.message.clone(),
+    ))
+}
+
+/// The state: the reason of Ready.
+pub fn reason(credential: &IntegrationCredential) -> String {
+    condition(credential, "Ready").unwrap_or_default().1
+}
+
+/// A value of a Secret as text.
+pub fn text(secret: &Secret, key: &str) -> String {
+    let data = secret.data.as_ref().expect("data");
+    let value = data
+        .get(key)
+        .unwrap_or_else(|| panic!("{} has no {key}", secret.name_any()));
+    String::from_utf8(value.0.clone()).unwrap()
+}
+
+fn generation(credential: &IntegrationCredential) -> i64 {
+    let token = credential.status.as_ref().and_then(|s| s.token.as_ref());
+    token.map_or(0, |t| t.generation)
+}
+
+fn merge(into: &mut Value, change: Value) {
+    match (into, change) {
+        (Value::Object(into), Value::Object(change)) => {
+            for (key, value) in change {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, change) => *into = change,
+    }
+}

@@ -1,0 +1,11 @@
+//! What every test starts from.
+
+mod audit;
+mod fixture;
+mod operator;
+mod wait;
+
+pub use audit::Audit;
+pub use fixture::{Fixture, condition, kubectl, reason, text};
+pub use operator::Operator;
+pub use wait::{eventually, within};
