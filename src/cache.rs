@@ -1,7 +1,7 @@
 //! What the operator knows without asking: watched objects, pruned to what decisions need, and what
 //! this process itself did last. Never any Secret data.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -24,8 +24,8 @@ use crate::{
     watch::Filled,
 };
 
-/// How long a Secret that was just created may be missing in the cache.
-const LAG: std::time::Duration = std::time::Duration::from_secs(2);
+/// How long a Secret that was just written may be missing in the cache.
+pub const LAG: Duration = Duration::from_secs(2);
 
 /// The watched objects of one scope (a namespace, or all).
 pub struct Caches {
@@ -46,8 +46,8 @@ pub struct Caches {
 pub struct Memory {
     /// The credential's version after the last write of its status: older ones in the cache are stale.
     pub status_version: Option<String>,
-    /// The version of the target that was found or made right, and when.
-    pub target: Option<(String, Moment)>,
+    /// The target as it was found or made right last.
+    pub target: Option<Written>,
     /// The version of the seed that was looked at and found to change nothing.
     pub seed_version: Option<String>,
     /// What the last attempt depended on.
@@ -56,6 +56,35 @@ pub struct Memory {
     pub gate_missing: bool,
     /// When an unwatched seed was read last.
     pub checked: Option<Moment>,
+}
+
+/// A Secret as this process wrote it, or found it to be right.
+#[derive(Clone)]
+pub struct Written {
+    /// Its version.
+    pub version: String,
+    /// When.
+    pub at: Moment,
+    /// Whether the cache has shown it since: from then on a missing one was deleted.
+    pub seen: bool,
+}
+
+impl Written {
+    /// Just now.
+    #[must_use]
+    pub fn now(version: String) -> Self {
+        Self {
+            version,
+            at: Moment::now(),
+            seen: false,
+        }
+    }
+
+    /// Whether the watch may not have caught up with it.
+    #[must_use]
+    pub fn may_be_late(&self) -> bool {
+        !self.seen && Moment::now().elapsed(self.at) < LAG
+    }
 }
 
 /// The versions of the objects that an attempt depended on: when one changes, a failure is no longer
@@ -130,6 +159,16 @@ impl Caches {
         }
     }
 
+    /// Notes in `memory` whether the cache shows the target.
+    pub fn notice(&self, credential: &IntegrationCredential, memory: &mut Memory) {
+        let namespace = credential.namespace().unwrap_or_default();
+        if let Some(written) = &mut memory.target
+            && let Some(found) = self.secret(&namespace, &credential.target_name())
+        {
+            written.seen |= !is_stale(found.resource_version().as_deref(), Some(&written.version));
+        }
+    }
+
     /// Whether the seed is watched, so that a change of it is noticed at once.
     #[must_use]
     pub fn watches_seed(&self, credential: &IntegrationCredential) -> bool {
@@ -163,15 +202,12 @@ impl Caches {
             Some(found) => target_change(
                 found.resource_version().as_deref(),
                 recorded.as_deref(),
-                memory.target.as_ref().map(|(version, _)| version.as_str()),
+                memory
+                    .target
+                    .as_ref()
+                    .map(|written| written.version.as_str()),
             ),
-            None if memory
-                .target
-                .as_ref()
-                .is_some_and(|(_, at)| Moment::now().elapsed(*at) < LAG) =>
-            {
-                Seen::Unchanged
-            }
+            None if memory.target.as_ref().is_some_and(Written::may_be_late) => Seen::Unchanged,
             None => Seen::Missing,
         };
         let seed_now = self.seed_version(credential);

@@ -30,7 +30,7 @@ use tracing::Instrument;
 
 use crate::{
     api::{ClusterOAuthProvider, IntegrationCredential, OAuthProvider, ProviderKind, WATCH_LABEL},
-    cache::{Caches, is_stale},
+    cache::{Caches, LAG, Written, is_stale},
     lock::gate::Gates,
     oauth::endpoint::Endpoint,
     pass::Context,
@@ -327,6 +327,7 @@ async fn reconcile(credential: Arc<IntegrationCredential>, context: Arc<Context>
         // The event with our own write is on its way and comes here again.
         return Action::await_change();
     }
+    context.caches.notice(&credential, &mut memory);
     let found = context.caches.provider(&credential);
     let inputs = context.caches.inputs(&credential, found.as_ref());
     let hash = found
@@ -346,7 +347,11 @@ async fn reconcile(credential: Arc<IntegrationCredential>, context: Arc<Context>
     };
     if idle {
         memory.inputs = Some(inputs);
+        let late = memory.target.as_ref().is_some_and(Written::may_be_late);
         context.remember(&credential, memory);
+        if late {
+            return Action::requeue(LAG);
+        }
         return context.idle(&credential).await;
     }
     let repaired = match decision {

@@ -21,7 +21,7 @@ use tracing::Instrument;
 
 use crate::{
     api::{CredentialStatus, GrantType, IntegrationCredential},
-    cache::{Caches, Inputs, Memory},
+    cache::{Caches, Inputs, Memory, Written},
     clock::Moment,
     failure::{Failure, Reason},
     lock::protocol::Durations,
@@ -354,7 +354,7 @@ impl Context {
         let now = Timestamp::now();
         memory.gate_missing = gate_missing;
         if let Some(version) = &report.target_version {
-            memory.target = Some((version.clone(), Moment::now()));
+            memory.target = Some(Written::now(version.clone()));
         }
         // Whatever was made of this version of the seed, only another one is a reason to look again.
         memory.seed_version = inputs.seed_version();

@@ -1,1 +1,132 @@
-//! To come.
+//! What the operator asks of the API server, counted from the server's audit log.
+
+use std::time::Duration;
+
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use crate::support::{Fixture, Operator, eventually};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_uncontended_refresh_makes_five_writes_and_without_a_grant_four() {
+    let fixture = Fixture::new("writes", Duration::from_secs(6)).await;
+    fixture.seed("alice").await;
+    let _operator = fixture.operator();
+    fixture.user("alice", json!({})).await;
+    fixture.machine("ci", json!({})).await;
+    fixture.ready("alice").await;
+    fixture.ready("ci").await;
+    // The first events may follow the status.
+    eventually("three events", async || {
+        (fixture.events().await.len() == 3).then_some(())
+    })
+    .await;
+
+    let audit = fixture.audit();
+    fixture.generation("alice", 2).await;
+    fixture.generation("ci", 2).await;
+    let writes = audit.writes();
+    let of = |name: &str| {
+        let mut of = writes.clone();
+        of.retain(|write| write.split([' ', '.']).any(|word| word == name));
+        of
+    };
+    assert_eq!(
+        of("alice")[..5],
+        [
+            "update leases alice.gate",
+            "update secrets alice.grant",
+            "update secrets alice",
+            "update leases alice.gate",
+            "patch integrationcredentials/status alice",
+        ]
+    );
+    assert_eq!(
+        of("ci")[..4],
+        [
+            "update leases ci.gate",
+            "update secrets ci",
+            "update leases ci.gate",
+            "patch integrationcredentials/status ci",
+        ]
+    );
+    assert!(
+        writes.iter().all(|write| !write.contains("event")),
+        "{writes:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_needs_nothing_causes_no_request() {
+    let fixture = Fixture::new("idle", HOUR).await;
+    fixture.seed("alice").await;
+    let operator = fixture.operator();
+    fixture.user("alice", json!({})).await;
+    fixture.machine("ci", json!({})).await;
+    fixture.ready("alice").await;
+    fixture.ready("ci").await;
+    eventually("three events", async || {
+        (fixture.events().await.len() == 3).then_some(())
+    })
+    .await;
+    quiet(&operator, 0).await;
+
+    let audit = fixture.audit();
+    let before = waits(&operator);
+    let label = Patch::Merge(json!({"metadata": {"labels": {"touched": "yes"}}}));
+    for name in ["alice", "ci"] {
+        let params = PatchParams::default();
+        fixture
+            .credentials()
+            .patch(name, &params, &label)
+            .await
+            .unwrap();
+    }
+    quiet(&operator, before + 2).await;
+    assert_eq!(audit.requests(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_with_nothing_due_writes_nothing_and_reads_no_object() {
+    let fixture = Fixture::new("restart", HOUR).await;
+    fixture.seed("alice").await;
+    let mut operator = fixture.operator();
+    fixture.user("alice", json!({})).await;
+    fixture.machine("ci", json!({})).await;
+    fixture.ready("alice").await;
+    fixture.ready("ci").await;
+    eventually("three events", async || {
+        (fixture.events().await.len() == 3).then_some(())
+    })
+    .await;
+    operator.kill();
+
+    let audit = fixture.audit();
+    let operator = fixture.operator();
+    quiet(&operator, 2).await;
+    assert_eq!(audit.writes(), Vec::<String>::new());
+    let reads = audit.requests();
+    assert!(
+        reads.iter().all(|read| read.starts_with("list ")),
+        "{reads:?}"
+    );
+    assert_eq!(fixture.oauth.request_count(), 2);
+}
+
+/// How often the operator has looked at a credential and found nothing to do.
+fn waits(operator: &Operator) -> usize {
+    let log = operator.log();
+    log.lines()
+        .filter(|line| line.contains("\"planned\"") && line.contains("Wait("))
+        .count()
+}
+
+/// Waits until it has done so this often.
+async fn quiet(operator: &Operator, times: usize) {
+    eventually("idle passes", async || {
+        (waits(operator) >= times.max(1)).then_some(())
+    })
+    .await;
+}

@@ -41,7 +41,7 @@ impl Audit {
 
     /// Those that change something.
     pub fn writes(&self) -> Vec<String> {
-        let reads = ["get ", "list ", "watch "];
+        let reads = ["get ", "list "];
         let mut requests = self.requests();
         requests.retain(|request| !reads.iter().any(|read| request.starts_with(read)));
         requests
@@ -56,6 +56,10 @@ impl Audit {
         let mut resource = object["resource"].as_str()?.to_owned();
         if let Some(sub) = object["subresource"].as_str() {
             resource = format!("{resource}/{sub}");
+        }
+        // Logged when it ends, and no request of its own: it follows a list.
+        if event["verb"] == "watch" {
+            return None;
         }
         let name = object["name"].as_str().unwrap_or_default();
         Some(format!("{} {resource} {name}", event["verb"].as_str()?))
