@@ -263,3 +263,66 @@ impl Failure {
         Self::new(Reason::APIServerError, message)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Reason; 24] = [
+        Reason::ProviderUnreachable,
+        Reason::ProviderError,
+        Reason::UnreadableResponse,
+        Reason::APIServerError,
+        Reason::RefreshOutcomeUnknown,
+        Reason::RateLimited,
+        Reason::ReauthorizationRequired,
+        Reason::RotationLost,
+        Reason::GrantLost,
+        Reason::GrantUnreadable,
+        Reason::ProviderChanged,
+        Reason::UnknownProvider,
+        Reason::ProviderNotConfigured,
+        Reason::ProviderNotAllowed,
+        Reason::SeedNotFound,
+        Reason::SeedInvalid,
+        Reason::SeedRejected,
+        Reason::InvalidClient,
+        Reason::InvalidScope,
+        Reason::RequestRefused,
+        Reason::EndpointNotFound,
+        Reason::CertificateNotTrusted,
+        Reason::TargetConflict,
+        Reason::TargetNotPublished,
+    ];
+
+    #[test]
+    fn every_reason_is_explained_in_the_documentation() {
+        let concepts = include_str!("../docs/concepts.md");
+        for reason in ALL {
+            let class = match reason.class() {
+                Class::Transient => "passes by itself",
+                Class::RateLimited | Class::Ambiguous => "waits",
+                Class::NeedsReauthorization | Class::Misconfiguration => "needs you",
+            };
+            if reason == Reason::SeedRejected {
+                // A condition of its own.
+                assert!(concepts.contains("`SeedRejected`"));
+                continue;
+            }
+            let entry = format!("| {} | {class} |", reason.as_str());
+            assert!(
+                concepts.contains(&entry),
+                "docs/concepts.md lacks {entry:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_a_new_authorization_ends_a_terminal_reason() {
+        for reason in ALL {
+            let terminal = reason.class() == Class::NeedsReauthorization;
+            assert_eq!(Reason::is_terminal(reason.as_str()), terminal, "{reason:?}");
+            assert_eq!(reason.class().consequence().retry.is_none(), terminal);
+        }
+    }
+}

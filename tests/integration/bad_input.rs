@@ -1,1 +1,410 @@
-//! To come.
+//! Bad input: each with its condition, reason and message, and how it ends.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+use tokenward::api::{ClusterOAuthProvider, IntegrationCredential};
+
+use crate::{
+    oauth_server::{Answer, Fault, Outcome},
+    support::{Fixture, condition, eventually, kubectl, reason, text},
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// What people are told of a failure.
+struct Told<'a> {
+    /// Status and reason of Ready.
+    ready: (&'a str, &'a str),
+    /// The reason of Stalled, or of Reconciling where it passes by itself.
+    reason: &'a str,
+    stalled: bool,
+    /// The reason of the event.
+    event: &'a str,
+    /// The OAuth error code or the HTTP status in `status.refresh.lastError`.
+    code: Option<&'a str>,
+    /// What the message must name: the object, the cause, the remedy.
+    words: &'a [&'a str],
+}
+
+impl Told<'_> {
+    /// Something that somebody must mend before the first token.
+    const STALLED: Told<'static> = Told {
+        ready: ("False", "Pending"),
+        reason: "",
+        stalled: true,
+        event: "RefreshFailed",
+        code: None,
+        words: &[],
+    };
+
+    /// Something that passes by itself, before the first token.
+    const PASSING: Told<'static> = Told {
+        stalled: false,
+        ..Self::STALLED
+    };
+
+    /// Waits until the credential has failed like this, and checks all that is said of it.
+    async fn of(&self, fixture: &Fixture, name: &str) -> IntegrationCredential {
+        let (told, other) = if self.stalled {
+            ("Stalled", "Reconciling")
+        } else {
+            ("Reconciling", "Stalled")
+        };
+        let what = format!("{told}, {}", self.reason);
+        let credential = fixture
+            .until(name, &what, |c| {
+                condition(c, told).is_some_and(|c| c.0 == "True" && c.1 == self.reason)
+            })
+            .await;
+        let other = condition(&credential, other).map_or("False".to_owned(), |c| c.0);
+        assert_eq!(other, "False", "{name}");
+        let (_, _, message) = condition(&credential, told).unwrap();
+        let (status, state, same) = condition(&credential, "Ready").unwrap();
+        assert_eq!((status.as_str(), state.as_str()), self.ready, "{name}");
+        assert_eq!(message, same, "{name}");
+        for word in self.words {
+            assert!(message.contains(word), "{name}: no {word:?} in {message:?}");
+        }
+        let status = credential.status.as_ref().unwrap();
+        assert_eq!(status.observed_generation, credential.metadata.generation);
+        let refresh = status.refresh.as_ref().unwrap();
+        let last = refresh.last_error.as_ref().unwrap();
+        assert_eq!(
+            (last.reason.as_str(), last.code.as_deref()),
+            (self.reason, self.code),
+            "{name}"
+        );
+        assert!(refresh.failures > 0, "{name}");
+        let event = format!("{}: {message}", self.event);
+        eventually(&event, async || {
+            fixture.events().await.contains(&event).then_some(())
+        })
+        .await;
+        credential
+    }
+}
+
+/// When the next attempt of a failed credential is due.
+fn next_attempt(credential: &IntegrationCredential) -> Timestamp {
+    let refresh = credential.status.as_ref().unwrap().refresh.as_ref();
+    let next = refresh.unwrap().next_attempt_time.as_ref();
+    next.expect("a next attempt").0
+}
+
+/// The credential, once it is Ready and nothing of the failure is left. It must not have waited for
+/// the next attempt that was planned in any case.
+async fn recovers_at_once(
+    fixture: &Fixture,
+    failed: &IntegrationCredential,
+) -> IntegrationCredential {
+    let credential = recovers(fixture, failed).await;
+    let token = credential.status.as_ref().unwrap().token.as_ref().unwrap();
+    let obtained = token.last_refresh_time.as_ref().unwrap().0;
+    let (name, planned) = (failed.name_any(), next_attempt(failed));
+    assert!(
+        obtained < planned,
+        "{name}: {obtained}, as planned for {planned}"
+    );
+    credential
+}
+
+/// The credential, once it is Ready and nothing of the failure is left.
+async fn recovers(fixture: &Fixture, failed: &IntegrationCredential) -> IntegrationCredential {
+    let credential = fixture
+        .until(&failed.name_any(), "Valid", |c| reason(c) == "Valid")
+        .await;
+    assert_eq!(condition(&credential, "Ready").unwrap().0, "True");
+    assert_eq!(condition(&credential, "Stalled").unwrap().0, "False");
+    assert_eq!(condition(&credential, "Reconciling"), None);
+    let refresh = credential.status.as_ref().unwrap().refresh.clone().unwrap();
+    assert_eq!((refresh.failures, refresh.last_error), (0, None));
+    assert_eq!(refresh.next_attempt_time, None);
+    credential
+}
+
+/// Creates a Secret with bytes that need not be text.
+async fn create_secret(fixture: &Fixture, name: &str, labels: Value, key: &str, value: &[u8]) {
+    let mut secret: Secret =
+        serde_json::from_value(json!({"metadata": {"name": name, "labels": labels}})).unwrap();
+    secret.data = Some([(key.to_owned(), ByteString(value.to_vec()))].into());
+    let created = fixture
+        .secrets()
+        .create(&PostParams::default(), &secret)
+        .await;
+    created.unwrap();
+}
+
+/// Does what a message says: the one kubectl command in it, with `value` in the place of `…`.
+async fn obey(message: &str, value: &str) {
+    let command = message.split_once("kubectl ").expect("a command").1;
+    let command = command.trim_end_matches(')').replace('…', value);
+    let arguments: Vec<&str> = command
+        .split(' ')
+        .map(|word| word.trim_matches('\''))
+        .collect();
+    let output = kubectl(&arguments).await;
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "kubectl {command}: {error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_exist_yet_is_named_and_its_creation_acts_at_once() {
+    let fixture = Fixture::bare("missing", HOUR).await;
+    let seed = fixture.seed("alice").await;
+    let operator = fixture.operator();
+    fixture.user("alice", json!({})).await;
+    let namespace = format!("in namespace {}", fixture.namespace);
+    Told {
+        reason: "UnknownProvider",
+        event: "UnknownProvider",
+        words: &["no OAuthProvider provider", &namespace, "create it"],
+        ..Told::STALLED
+    }
+    .of(&fixture, "alice")
+    .await;
+
+    // The provider's creation is noticed at once, and so is what it lacks.
+    fixture.provider(json!({})).await;
+    let client = format!("Secret {}/client", fixture.namespace);
+    let mut lacks = Told {
+        reason: "ProviderNotConfigured",
+        event: "ProviderNotConfigured",
+        words: &["OAuthProvider provider", &client, "does not exist"],
+        ..Told::STALLED
+    };
+    let failed = lacks.of(&fixture, "alice").await;
+    assert_eq!(failed.status.unwrap().refresh.unwrap().failures, 2);
+
+    fixture
+        .secret("client", &[("client-secret", "demo-secret")])
+        .await;
+    lacks.words = &["OAuthProvider provider", "has no key client_secret"];
+    fixture
+        .until("alice", "another message", |c| {
+            condition(c, "Ready").is_some_and(|c| c.2.contains("no key"))
+        })
+        .await;
+    let failed = lacks.of(&fixture, "alice").await;
+    fixture
+        .secret("client", &[("client_secret", "demo-secret")])
+        .await;
+    recovers_at_once(&fixture, &failed).await;
+    assert_eq!(fixture.oauth.request_count(), 1);
+    let secrets = [seed, "demo-secret".to_owned()];
+    fixture.assert_nowhere(&secrets, &[&operator]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seed_that_cannot_be_used_is_told_without_its_value_and_mended_at_once() {
+    let fixture = Fixture::new("seeds", HOUR).await;
+    let operator = fixture.operator();
+    let cases: [(&str, Option<(&str, &[u8])>, &str, &str); 6] = [
+        ("absent", None, "SeedNotFound", "does not exist"),
+        (
+            "keyless",
+            Some(("refreshToken", b"misplaced-token")),
+            "SeedNotFound",
+            "has no key refresh_token",
+        ),
+        (
+            "empty",
+            Some(("refresh_token", b"")),
+            "SeedInvalid",
+            "has an empty value at key refresh_token",
+        ),
+        (
+            "blank",
+            Some(("refresh_token", b" \n")),
+            "SeedInvalid",
+            "has an empty value at key refresh_token",
+        ),
+        (
+            "binary",
+            Some(("refresh_token", b"binary-token\xff\xfe")),
+            "SeedInvalid",
+            "has a value that is not UTF-8 text at key refresh_token",
+        ),
+        (
+            "lines",
+            Some(("refresh_token", b"first-token\nsecond-token")),
+            "SeedInvalid",
+            "has a value with control characters",
+        ),
+    ];
+    for (name, seed, _, _) in cases {
+        if let Some((key, value)) = seed {
+            let watched = json!({"tokenward.dev/watch": "true"});
+            create_secret(&fixture, &format!("{name}-seed"), watched, key, value).await;
+        }
+        fixture.user(name, json!({})).await;
+    }
+    for (name, seed, reason, why) in cases {
+        let named = format!("the seed Secret {}/{name}-seed", fixture.namespace);
+        let verb = if seed.is_some() {
+            format!("patch secret {name}-seed")
+        } else {
+            format!("create secret generic {name}-seed")
+        };
+        let command = format!("kubectl -n {} {verb}", fixture.namespace);
+        let failed = Told {
+            reason,
+            words: &[&named, why, &command],
+            ..Told::STALLED
+        }
+        .of(&fixture, name)
+        .await;
+        assert_eq!(fixture.oauth.redemptions(name), 0);
+        let token = fixture.oauth.issue_refresh_token("read");
+        let (_, _, message) = condition(&failed, "Stalled").unwrap();
+        if seed.is_some() {
+            obey(&message, &token).await;
+        } else {
+            fixture.reseed(name, &token).await;
+        }
+        recovers_at_once(&fixture, &failed).await;
+        assert_eq!(fixture.oauth.redemptions(&token), 1, "{name}");
+    }
+    assert_eq!(fixture.oauth.request_count(), cases.len());
+    let values = ["misplaced-token", "binary-token", "second-token"].map(str::to_owned);
+    fixture.assert_nowhere(&values, &[&operator]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_is_not_ours_is_never_touched_and_nothing_is_spent_for_it() {
+    let fixture = Fixture::new("taken", HOUR).await;
+    let seed = fixture.seed("alice").await;
+    create_secret(&fixture, "alice", json!({}), "access_token", b"theirs").await;
+    // Watched, and with our labels: neither makes it ours.
+    let labels = json!({"tokenward.dev/watch": "true", "tokenward.dev/credential": "ci"});
+    create_secret(&fixture, "mounted", labels, "password", b"theirs too").await;
+    let before = (
+        fixture.find_secret("alice").await,
+        fixture.find_secret("mounted").await,
+    );
+    let _operator = fixture.operator();
+    fixture.user("alice", json!({})).await;
+    fixture
+        .machine("ci", json!({"target": {"name": "mounted"}}))
+        .await;
+
+    for (name, target) in [("alice", "alice"), ("ci", "mounted")] {
+        let named = format!("Secret {}/{target} exists", fixture.namespace);
+        let command = format!("kubectl -n {} delete secret {target}", fixture.namespace);
+        let failed = Told {
+            ready: ("False", "Invalid"),
+            reason: "TargetConflict",
+            event: "TargetConflict",
+            words: &[&named, &command, "another spec.target.name"],
+            ..Told::STALLED
+        }
+        .of(&fixture, name)
+        .await;
+        assert!(failed.status.unwrap().token.is_none());
+    }
+    let after = (
+        fixture.find_secret("alice").await,
+        fixture.find_secret("mounted").await,
+    );
+    assert_eq!(before, after);
+    assert!(fixture.find_secret("alice.grant").await.is_none());
+    assert_eq!(fixture.oauth.request_count(), 0, "a token was spent");
+
+    for (name, target) in [("alice", "alice"), ("ci", "mounted")] {
+        let (_, _, message) = condition(&fixture.get(name).await, "Stalled").unwrap();
+        let remedy = message.split_once(" or create").unwrap().0;
+        obey(remedy, "").await;
+        let credential = recovers(&fixture, &fixture.get(name).await).await;
+        let secret = fixture.find_secret(target).await.unwrap();
+        assert_eq!(secret.owner_references()[0].uid, credential.uid().unwrap());
+    }
+    assert_eq!(fixture.oauth.redemptions(&seed), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_provider_is_used_only_where_its_owner_admits_it() {
+    let fixture = Fixture::bare("cluster", HOUR).await;
+    let name = &fixture.namespace;
+    create_secret(&fixture, "shared", json!({}), "key", b"demo-secret").await;
+    let providers: Api<ClusterOAuthProvider> = Api::all(fixture.client.clone());
+    let apply = async |allowed: Value| {
+        let mut spec = json!({
+            "tokenUrl": fixture.oauth.token_url(),
+            "client": {"id": "demo", "secretKeyRefs": [{"name": "shared", "key": "key"}]},
+        });
+        spec.as_object_mut()
+            .unwrap()
+            .extend(allowed.as_object().unwrap().clone());
+        let object = json!({
+            "apiVersion": "tokenward.dev/v1alpha1", "kind": "ClusterOAuthProvider",
+            "metadata": {"name": name}, "spec": spec,
+        });
+        let params = PatchParams::apply("test").force();
+        let applied = providers.patch(name, &params, &Patch::Apply(object));
+        applied.await.unwrap();
+    };
+    apply(json!({})).await;
+    let reference = json!({"oauth2": {"providerRef": {"kind": "ClusterOAuthProvider", "name": name}}});
+    fixture.seed("alice").await;
+    let operator = fixture.operator_with(&["--operator-namespace", name]);
+    fixture.user("alice", reference.clone()).await;
+    fixture.machine("ci", reference).await;
+
+    let provider = format!("ClusterOAuthProvider {name}");
+    let place = format!("does not admit namespace {name}");
+    let refused = Told {
+        reason: "ProviderNotAllowed",
+        words: &[&provider, &place, "spec.allowedNamespaces"],
+        ..Told::STALLED
+    };
+    refused.of(&fixture, "alice").await;
+    refused.of(&fixture, "ci").await;
+
+    // The namespace is admitted: a user's own authorization may be used, the client itself may not.
+    let labels = json!({"matchLabels": {"kubernetes.io/metadata.name": name}});
+    apply(json!({"allowedNamespaces": labels})).await;
+    fixture
+        .until("ci", "another message", |c| {
+            condition(c, "Ready").is_some_and(|c| !c.2.contains(&place))
+        })
+        .await;
+    Told {
+        reason: "ProviderNotAllowed",
+        words: &[&provider, "ClientCredentials", "spec.allowedGrantTypes"],
+        ..Told::STALLED
+    }
+    .of(&fixture, "ci")
+    .await;
+    // Not every Secret in the operator's namespace is a client's.
+    let secret = format!("Secret {name}/shared");
+    let unlabelled = Told {
+        reason: "ProviderNotConfigured",
+        event: "ProviderNotConfigured",
+        words: &[&provider, &secret, "tokenward.dev/client=true"],
+        ..Told::STALLED
+    }
+    .of(&fixture, "alice")
+    .await;
+    assert_eq!(fixture.oauth.request_count(), 0);
+
+    let (_, _, message) = condition(&unlabelled, "Stalled").unwrap();
+    obey(&message, "").await;
+    let all = json!({
+        "allowedNamespaces": labels, "allowedScopes": ["read"],
+        "allowedGrantTypes": ["RefreshToken", "ClientCredentials"],
+    });
+    apply(all).await;
+    recovers_at_once(&fixture, &unlabelled).await;
+    recovers(&fixture, &fixture.get("ci").await).await;
+    fixture
+        .assert_nowhere(&["demo-secret".to_owned()], &[&operator])
+        .await;
+    let params = DeleteParams::default();
+    providers.delete(name, &params).await.unwrap();
+}
