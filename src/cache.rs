@@ -46,6 +46,8 @@ pub struct Caches {
 pub struct Memory {
     /// The credential's version after the last write of its status: older ones in the cache are stale.
     pub status_version: Option<String>,
+    /// When that was.
+    pub status_written: Option<Moment>,
     /// The target as it was found or made right last.
     pub target: Option<Written>,
     /// The version of the seed that was looked at and found to change nothing.
@@ -56,6 +58,15 @@ pub struct Memory {
     pub gate_missing: bool,
     /// When an unwatched seed was read last.
     pub checked: Option<Moment>,
+}
+
+impl Memory {
+    /// Whether the watch should have shown the status by now.
+    #[must_use]
+    pub fn status_is_late(&self) -> bool {
+        self.status_written
+            .is_none_or(|at| Moment::now().elapsed(at) >= LAG)
+    }
 }
 
 /// A Secret as this process wrote it, or found it to be right.

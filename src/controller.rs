@@ -314,7 +314,7 @@ fn error_policy(_: Arc<IntegrationCredential>, error: &Infallible, _: Arc<Contex
     match *error {}
 }
 
-async fn reconcile(credential: Arc<IntegrationCredential>, context: Arc<Context>) -> Action {
+async fn reconcile(mut credential: Arc<IntegrationCredential>, context: Arc<Context>) -> Action {
     context.caches.filled.wait().await;
     if credential.meta().deletion_timestamp.is_some() {
         // Garbage collection takes what belongs to it.
@@ -324,8 +324,14 @@ async fn reconcile(credential: Arc<IntegrationCredential>, context: Arc<Context>
     let mut memory = context.recall(&credential);
     let cached = credential.resource_version();
     if is_stale(cached.as_deref(), memory.status_version.as_deref()) {
-        // The event with our own write is on its way and comes here again.
-        return Action::await_change();
+        // The event with our own write is on its way. A watch that hangs must not stop refreshes.
+        if !memory.status_is_late() {
+            return Action::requeue(LAG);
+        }
+        match context.current(&credential).await {
+            Some(current) => credential = current,
+            None => return Action::requeue(LAG),
+        }
     }
     context.caches.notice(&credential, &mut memory);
     let found = context.caches.provider(&credential);

@@ -1,7 +1,7 @@
 //! One pass over a credential: the work that a decision asks for, and its end in status and events.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -291,6 +291,19 @@ impl Context {
         }
     }
 
+    /// The credential as the API server has it, where the cache is behind.
+    pub async fn current(
+        &self,
+        credential: &IntegrationCredential,
+    ) -> Option<Arc<IntegrationCredential>> {
+        let api: Api<IntegrationCredential> = Api::namespaced(
+            self.client.clone(),
+            &credential.namespace().unwrap_or_default(),
+        );
+        let current = optional(api.get(&credential.name_any())).await.ok()??;
+        (current.uid() == credential.uid()).then(|| Arc::new(current))
+    }
+
     /// Before anything is done for a credential, it gets a gate and a status: from then on a missing
     /// gate means that somebody deleted it.
     async fn first_sight(
@@ -300,15 +313,10 @@ impl Context {
         if credential.status.is_some() {
             return Ok(Arc::clone(credential));
         }
-        let api: Api<IntegrationCredential> = Api::namespaced(
-            self.client.clone(),
-            &credential.namespace().unwrap_or_default(),
-        );
-        match optional(api.get(&credential.name_any())).await {
-            Ok(Some(current)) if current.uid() == credential.uid() && current.status.is_none() => {}
-            // The cache is behind: the event comes.
-            Ok(_) => return Err(SOON),
-            Err(error) => return Err(retry(&error, "get the credential")),
+        // Where it has a status already, or is another one, the cache is behind and the event comes.
+        let current = self.current(credential).await;
+        if current.is_none_or(|current| current.status.is_some()) {
+            return Err(SOON);
         }
         if !self.has_history(credential).await.map_err(|f| {
             tracing::warn!(
@@ -360,8 +368,9 @@ impl Context {
         memory.seed_version = inputs.seed_version();
         memory.inputs = Some(inputs);
         // The first status may just have been written; its version is in the recollection.
-        let written = self.recall(&credential).status_version;
-        memory.status_version = written.or(memory.status_version);
+        let recalled = self.recall(&credential);
+        memory.status_version = recalled.status_version.or(memory.status_version);
+        memory.status_written = recalled.status_written.or(memory.status_written);
         self.remember(&credential, memory);
         let status = status::after(&credential, &report, now);
         let before = credential.status.as_ref();
@@ -401,6 +410,7 @@ impl Context {
             Ok(stored) => {
                 let mut memory = self.recall(credential);
                 memory.status_version = stored.resource_version();
+                memory.status_written = Some(Moment::now());
                 self.remember(credential, memory);
                 Ok(())
             }
@@ -439,6 +449,17 @@ impl Context {
     /// Remembers it.
     pub fn remember(&self, credential: &IntegrationCredential, what: Memory) {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        // Credentials that were deleted leave without a last pass.
+        if memory.len() > 2 * self.caches.credentials.len() + 64 {
+            let there: HashSet<_> = self
+                .caches
+                .credentials
+                .state()
+                .iter()
+                .filter_map(|c| c.uid())
+                .collect();
+            memory.retain(|uid, _| there.contains(uid));
+        }
         memory.insert(credential.uid().unwrap_or_default(), what);
     }
 

@@ -385,6 +385,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one table")]
     fn the_table_of_decisions() {
         use Decision::{CheckSeed, Refresh, Repair, Wait};
         let user = "RefreshToken";
@@ -550,7 +551,7 @@ mod tests {
         }
     }
 
-    fn provider(change: Value) -> Provider {
+    fn provider(change: &Value) -> Provider {
         let mut spec = json!({"tokenUrl": "https://x.example/t", "client": {"id": "client"}});
         spec.as_object_mut()
             .unwrap()
@@ -558,13 +559,13 @@ mod tests {
         serde_json::from_value(spec).unwrap()
     }
 
-    fn seed(fingerprint: &str) -> Result<Seed, Failure> {
-        Ok(Seed {
+    fn seed(fingerprint: &str) -> Seed {
+        Seed {
             refresh_token: "rt".into(),
             fingerprint: fingerprint.to_owned(),
             resource_version: None,
             watched: true,
-        })
+        }
     }
 
     fn since(seconds: i64) -> Unresolved {
@@ -593,7 +594,7 @@ mod tests {
             status: healthy(),
             provider: json!({}),
             grant: Some(grant),
-            seed: seed("known"),
+            seed: Ok(seed("known")),
             gate_generation: 3,
             unresolved: None,
             now: 3500,
@@ -603,7 +604,7 @@ mod tests {
     fn step(scene: &Scene) -> Step {
         under_gate(&Behind {
             credential: &credential("RefreshToken", scene.status.clone()),
-            provider: &provider(scene.provider.clone()),
+            provider: &provider(&scene.provider),
             origin: "https://x.example",
             client_id: "client",
             grant: scene.grant.as_ref(),
@@ -627,7 +628,7 @@ mod tests {
         let fresh = Scene { now: 60, ..scene() };
         assert_eq!(step(&fresh), Step::Publish { unresolved: None });
         let new_seed = Scene {
-            seed: seed("new"),
+            seed: Ok(seed("new")),
             ..fresh
         };
         assert_eq!(step(&new_seed), Step::Adopt);
@@ -644,7 +645,7 @@ mod tests {
         let mut other_client = scene();
         other_client.grant.as_mut().unwrap().client_id = "other".to_owned();
         assert_eq!(reason(&step(&other_client)), Some(Reason::ProviderChanged));
-        moved.seed = seed("new");
+        moved.seed = Ok(seed("new"));
         assert_eq!(step(&moved), Step::Adopt);
     }
 
@@ -677,7 +678,7 @@ mod tests {
         known["grant"] = json!({"seedFingerprint": "known"});
         let replaced = Scene {
             status: known,
-            seed: seed("new"),
+            seed: Ok(seed("new")),
             provider: json!({}),
             ..lasting
         };
@@ -770,7 +771,13 @@ mod tests {
         let token = scene().grant.unwrap().token;
         let credential = credential("RefreshToken", healthy());
         let next = |change: Value, now: i64| {
-            after_unknown_outcome(&provider(change), &credential, &token, &since(now), at(now))
+            after_unknown_outcome(
+                &provider(&change),
+                &credential,
+                &token,
+                &since(now),
+                at(now),
+            )
         };
         assert_eq!(next(json!({}), 3000), Some(at(3300)));
         assert_eq!(next(json!({}), 3300), Some(at(3600)));
@@ -780,8 +787,8 @@ mod tests {
 
     #[test]
     fn the_providers_default_stands_in_for_a_lifetime_that_is_not_stated() {
-        let with = provider(json!({"defaultLifetime": "1h"}));
-        let without = provider(json!({}));
+        let with = provider(&json!({"defaultLifetime": "1h"}));
+        let without = provider(&json!({}));
         let stated = Lifetime::Stated(Duration::from_secs(60));
         assert_eq!(expires_at(at(0), stated, &with), Some(at(60)));
         for lifetime in [Lifetime::NotStated, Lifetime::Unusable] {

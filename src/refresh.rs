@@ -581,10 +581,12 @@ async fn published(tools: &Tools, subject: &Subject, grant: &Grant) -> Report {
     let current = grant.seeds.iter().rfind(|s| s.adopted);
     report.seed_fingerprint = current.map(|s| s.fingerprint.clone());
     report.note_seed(subject);
-    if let Ok(seed) = &subject.seed {
-        report.seed_rejected =
-            explain::rejected(&subject.credential, grant.verdict(&seed.fingerprint));
-    }
+    report.seed_rejected = match &subject.seed {
+        Ok(seed) => explain::rejected(&subject.credential, grant.verdict(&seed.fingerprint)),
+        Err(failure) if failure.reason == Reason::SeedInvalid => Some(failure.message.clone()),
+        // A seed that was adopted is not needed any more.
+        Err(_) => None,
+    };
     report
 }
 

@@ -379,7 +379,7 @@ pub fn transitions(before: Option<&CredentialStatus>, report: &Report) -> Vec<Tr
 mod tests {
     use serde_json::json;
 
-    use super::*;
+    use super::{Reason as R, *};
     use crate::secret::grant;
 
     fn at(seconds: i64) -> Timestamp {
@@ -429,7 +429,6 @@ mod tests {
         );
         assert_eq!(said(&valid()), "True/Valid False/Valid -");
         // The token of `valid` lives until 3600.
-        use Reason as R;
         for (from, reason, now, expected) in [
             (
                 none(),
