@@ -176,8 +176,11 @@ async fn controller(args: ControllerArgs) -> Result<()> {
     )
     .await
     .with_context(|| format!("cannot serve /livez and /readyz on {}", args.health_address))?;
+    let mut namespaces = args.namespaces;
+    namespaces.sort();
+    namespaces.dedup();
     let config = Config {
-        namespaces: args.namespaces,
+        namespaces,
         operator_namespace,
         allow_http_loopback: args.allow_http_loopback,
         request_timeout: args.request_timeout,

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::ResourceExt;
+use kube::{ResourceExt, config::Kubeconfig};
 use serde_json::json;
 
-use crate::support::{Fixture, condition, eventually, text};
+use crate::support::{Fixture, Operator, condition, eventually, kubectl, text};
 
 /// Short enough for several refreshes in a test.
 const LIFETIME: Duration = Duration::from_secs(4);
@@ -195,4 +195,40 @@ async fn log_lines_name_the_credential_the_provider_and_the_attempt() {
     assert_eq!(line["span"]["provider"], "provider");
     assert_eq!(line["span"]["attempt"].as_str().unwrap().len(), 12);
     operator.lines();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_that_cannot_start_says_why() {
+    let fixture = Fixture::bare("start", LIFETIME).await;
+    let namespace = fixture.namespace.as_str();
+    let account = ["-n", namespace, "create", "serviceaccount", "nobody"];
+    assert!(kubectl(&account).await.status.success());
+    let token = kubectl(&["-n", namespace, "create", "token", "nobody"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = folder.path().join("kubeconfig");
+    let mut config = Kubeconfig::read_from(fixture.kubeconfig()).unwrap();
+    let user = config.auth_infos[0].auth_info.as_mut().unwrap();
+    user.token = Some(
+        String::from_utf8(token.stdout)
+            .unwrap()
+            .trim()
+            .to_owned()
+            .into(),
+    );
+    std::fs::write(&kubeconfig, serde_json::to_string(&config).unwrap()).unwrap();
+
+    let mut powerless = Operator::start(&kubeconfig, namespace, &[]);
+    assert_eq!(powerless.end().await.code(), Some(1));
+    let log = powerless.log();
+    let last = log.lines().last().unwrap();
+    let words =
+        format!("forbids to list integrationcredentials.tokenward.dev in namespace {namespace}");
+    assert!(
+        last.starts_with("tokenward: ") && last.contains(&words),
+        "{last}"
+    );
+
+    let mut lost = Operator::start(&folder.path().join("none"), namespace, &[]);
+    assert_eq!(lost.end().await.code(), Some(1));
+    assert!(lost.log().contains("usable kubeconfig"), "{}", lost.log());
 }
