@@ -4,14 +4,12 @@
 use kube::ResourceExt;
 
 use crate::{
-    api::IntegrationCredential,
+    api::{IntegrationCredential, Provider},
     failure::{Failure, Reason},
     oauth::{
         error::{Answer, Spends, classify, known_code},
         response::{Lifetime, TokenResponse},
     },
-    plan::Behind,
-    refresh::Subject,
     secret::grant::{Grant, Verdict},
 };
 
@@ -44,20 +42,27 @@ pub fn grant_lost(credential: &IntegrationCredential) -> Failure {
     )
 }
 
-/// The grant was authorized elsewhere.
+/// The grant was authorized elsewhere than where it would be presented now.
 #[must_use]
-pub fn provider_changed(b: &Behind<'_>, grant: &Grant) -> Failure {
-    let (what, was, is) = if grant.origin == b.origin {
-        ("client", &grant.client_id, b.client_id)
+pub fn provider_changed(
+    credential: &IntegrationCredential,
+    grant: &Grant,
+    origin: &str,
+) -> Failure {
+    let provider = &credential.spec.oauth2.provider_ref;
+    let change = if grant.origin == origin {
+        format!("the client of {provider} is another one than when this credential was authorized")
     } else {
-        ("origin", &grant.origin, b.origin)
+        let was = &grant.origin;
+        format!(
+            "{provider} was at {was} when this credential was authorized and is at {origin} now"
+        )
     };
     Failure::new(
         Reason::ProviderChanged,
         format!(
-            "the {what} of {} was {was} when this credential was authorized and is {is} now; its refresh token is not sent there. Undo the change, or {}",
-            b.credential.spec.oauth2.provider_ref,
-            reseed(b.credential)
+            "{change}; its refresh token is not sent there. Undo the change, or {}",
+            reseed(credential)
         ),
     )
 }
@@ -80,23 +85,27 @@ pub fn rejected(credential: &IntegrationCredential, verdict: Verdict) -> Option<
 
 /// A refresh token may be spent.
 #[must_use]
-pub fn outcome_unknown(subject: &Subject) -> Failure {
+pub fn outcome_unknown(credential: &IntegrationCredential) -> Failure {
     Failure::new(
         Reason::RefreshOutcomeUnknown,
         format!(
             "a refresh was sent to {} and its outcome is not known; the refresh token may be spent. It is presented once more when that costs least. If that fails, {}",
-            subject.credential.spec.oauth2.provider_ref,
-            reseed(&subject.credential)
+            credential.spec.oauth2.provider_ref,
+            reseed(credential)
         ),
     )
 }
 
 /// The failure that an answer means.
 #[must_use]
-pub fn failure(answer: &Answer, spends: Spends, subject: &Subject) -> Failure {
+pub fn failure(
+    answer: &Answer,
+    spends: Spends,
+    credential: &IntegrationCredential,
+    origin: &str,
+) -> Failure {
     let reason = classify(answer, spends);
-    let provider = &subject.credential.spec.oauth2.provider_ref;
-    let host = &subject.resolved.origin;
+    let provider = &credential.spec.oauth2.provider_ref;
     let (code, retry_after) = match answer {
         Answer::Answered {
             status,
@@ -111,49 +120,49 @@ pub fn failure(answer: &Answer, spends: Spends, subject: &Subject) -> Failure {
     };
     let answered = code.as_deref().unwrap_or("no answer");
     let message = match reason {
-        Reason::RefreshOutcomeUnknown => outcome_unknown(subject).message,
+        Reason::RefreshOutcomeUnknown => outcome_unknown(credential).message,
         Reason::ProviderUnreachable => {
             format!(
-                "no connection to {host} ({provider}); trying again. If this lasts, check spec.tokenUrl, DNS and network policies"
+                "no connection to {origin} ({provider}); trying again. If this lasts, check spec.tokenUrl, DNS and network policies"
             )
         }
         Reason::CertificateNotTrusted => {
             format!(
-                "the certificate of {host} ({provider}) is not trusted; check spec.tokenUrl and the certificate authorities in the operator's image"
+                "the certificate of {origin} ({provider}) is not trusted; check spec.tokenUrl and the certificate authorities in the operator's image"
             )
         }
         Reason::ProviderError => {
-            format!("{host} ({provider}) cannot serve now ({answered}); trying again")
+            format!("{origin} ({provider}) cannot serve now ({answered}); trying again")
         }
         Reason::UnreadableResponse => {
             format!(
-                "{host} ({provider}) answered something that is no token response ({answered}); check that spec.tokenUrl is the token endpoint"
+                "{origin} ({provider}) answered something that is no token response ({answered}); check that spec.tokenUrl is the token endpoint"
             )
         }
         Reason::RateLimited => {
-            format!("{host} ({provider}) asked for a pause ({answered}); trying again after it")
+            format!("{origin} ({provider}) asked for a pause ({answered}); trying again after it")
         }
         Reason::InvalidClient => {
             format!(
-                "{host} refused the client of {provider} ({answered}); check spec.client, its Secret and spec.clientAuth"
+                "{origin} refused the client of {provider} ({answered}); check spec.client, its Secret and spec.clientAuth"
             )
         }
         Reason::InvalidScope => {
             format!(
-                "{host} ({provider}) refused the scopes ({answered}); change spec.oauth2.scopes"
+                "{origin} ({provider}) refused the scopes ({answered}); change spec.oauth2.scopes"
             )
         }
         Reason::EndpointNotFound => {
             format!(
-                "{host} ({provider}) has no token endpoint at spec.tokenUrl ({answered}); redirects are not followed"
+                "{origin} ({provider}) has no token endpoint at spec.tokenUrl ({answered}); redirects are not followed"
             )
         }
         Reason::ReauthorizationRequired => format!(
-            "{host} ({provider}) refused the refresh token ({answered}): it has expired or was revoked. Now {}",
-            reseed(&subject.credential)
+            "{origin} ({provider}) refused the refresh token ({answered}): it has expired or was revoked. Now {}",
+            reseed(credential)
         ),
         _ => format!(
-            "{host} ({provider}) refused the request ({answered}); check the provider object against the provider's documentation"
+            "{origin} ({provider}) refused the request ({answered}); check the provider object against the provider's documentation"
         ),
     };
     Failure {
@@ -165,14 +174,18 @@ pub fn failure(answer: &Answer, spends: Spends, subject: &Subject) -> Failure {
 
 /// What people should know of a token that was obtained all the same.
 #[must_use]
-pub fn remark(tokens: &TokenResponse, subject: &Subject) -> Option<String> {
+pub fn remark(
+    tokens: &TokenResponse,
+    credential: &IntegrationCredential,
+    description: &Provider,
+) -> Option<String> {
     let why = match tokens.lifetime {
         Lifetime::Stated(_) => return None,
         Lifetime::NotStated => "the provider states no lifetime (expires_in)",
         Lifetime::Unusable => "the provider states a lifetime that is none (expires_in)",
     };
-    let provider = &subject.credential.spec.oauth2.provider_ref;
-    Some(if subject.resolved.provider.default_lifetime.is_some() {
+    let provider = &credential.spec.oauth2.provider_ref;
+    Some(if description.default_lifetime.is_some() {
         format!("the token is valid; {why}, so spec.defaultLifetime of {provider} is used")
     } else {
         format!(

@@ -240,7 +240,7 @@ pub fn under_gate(b: &Behind<'_>) -> Step {
         return Step::Adopt;
     }
     if grant.origin != b.origin || grant.client_id != b.client_id {
-        return Step::Fail(explain::provider_changed(b, grant));
+        return Step::Fail(explain::provider_changed(b.credential, grant, b.origin));
     }
     // An attempt whose identity is lost cannot be told from one that stored its tokens.
     let ahead = grant.token.generation > b.gate_generation;

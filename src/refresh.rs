@@ -196,7 +196,7 @@ async fn with_grant(tools: &Tools, subject: &Subject, gate: &mut Gate) -> Option
             present(tools, subject, gate, &base, &spent, as_seed).await
         }
         (Step::Hold(until), _, _) => {
-            let mut failure = explain::outcome_unknown(subject);
+            let mut failure = explain::outcome_unknown(credential);
             failure.not_before = Some(until);
             Some(kept(gate, failure))
         }
@@ -266,7 +266,7 @@ async fn present(
                 Ok(tokens) => tokens,
                 Err(answer) => return Err(Unstored::Answer(sent, answer)),
             };
-            let remark = explain::remark(&tokens, subject);
+            let remark = explain::remark(&tokens, credential, &resolved.provider);
             let ours = new_grant(subject, base, spent, as_seed, attempt.clone(), sent, tokens);
             let exchanged = Exchanged {
                 base: base.secret,
@@ -302,7 +302,7 @@ async fn present(
         }
         Err(Unstored::Answer(sent, answer)) => (sent, answer),
     };
-    let failure = explain::failure(&answer, spends, subject);
+    let failure = explain::failure(&answer, spends, credential, &resolved.origin);
     tracing::warn!(
         reason = failure.reason.as_str(),
         code = failure.code,
@@ -460,7 +460,7 @@ async fn without_grant(tools: &Tools, subject: &Subject, gate: &mut Gate) -> Opt
             let (sent, answer) =
                 exchange(tools, resolved, &presented, Spends::Nothing, timeout).await;
             let tokens = answer?;
-            let remark = explain::remark(&tokens, subject);
+            let remark = explain::remark(&tokens, credential, &resolved.provider);
             let token = new_token(subject, generation, sent, tokens, scopes);
             let mut report = publish(tools, subject, &token).await;
             report.remark = remark;
@@ -481,7 +481,7 @@ async fn without_grant(tools: &Tools, subject: &Subject, gate: &mut Gate) -> Opt
             }
         }
         Err(answer) => {
-            let failure = explain::failure(&answer, Spends::Nothing, subject);
+            let failure = explain::failure(&answer, Spends::Nothing, credential, &resolved.origin);
             tracing::warn!(
                 reason = failure.reason.as_str(),
                 code = failure.code,
