@@ -1,6 +1,8 @@
 //! Logs: one line each, as JSON or text, with the same field names everywhere (`credential`,
 //! `provider`, `attempt`, `reason`).
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 /// The form of log lines.
@@ -37,6 +39,7 @@ pub fn start(
     let filter = EnvFilter::builder().parse(directives)?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_writer(std::io::stderr);
     match format {
         LogFormat::Json => lines

@@ -179,7 +179,7 @@ async fn a_gate_deleted_during_an_exchange_leads_to_no_second_one() {
     // It is made again, closed until nobody can be at work, and opens in the end.
     eventually("the open gate", async || {
         let gate = fixture.leases().get_opt("alice.gate").await.unwrap()?;
-        (gate.spec?.holder_identity? == "").then_some(())
+        gate.spec?.holder_identity?.is_empty().then_some(())
     })
     .await;
     assert_eq!(

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kube::{ResourceExt, config::Kubeconfig};
 use serde_json::json;
 
-use crate::support::{Fixture, Operator, condition, eventually, kubectl, text};
+use crate::support::{Fixture, Operator, condition, eventually, kubeconfig, kubectl, text};
 
 /// Short enough for several refreshes in a test.
 const LIFETIME: Duration = Duration::from_secs(4);
@@ -205,8 +205,8 @@ async fn an_operator_that_cannot_start_says_why() {
     assert!(kubectl(&account).await.status.success());
     let token = kubectl(&["-n", namespace, "create", "token", "nobody"]).await;
     let folder = tempfile::tempdir().unwrap();
-    let kubeconfig = folder.path().join("kubeconfig");
-    let mut config = Kubeconfig::read_from(fixture.kubeconfig()).unwrap();
+    let powerless = folder.path().join("kubeconfig");
+    let mut config = Kubeconfig::read_from(kubeconfig()).unwrap();
     let user = config.auth_infos[0].auth_info.as_mut().unwrap();
     user.token = Some(
         String::from_utf8(token.stdout)
@@ -215,9 +215,9 @@ async fn an_operator_that_cannot_start_says_why() {
             .to_owned()
             .into(),
     );
-    std::fs::write(&kubeconfig, serde_json::to_string(&config).unwrap()).unwrap();
+    std::fs::write(&powerless, serde_json::to_string(&config).unwrap()).unwrap();
 
-    let mut powerless = Operator::start(&kubeconfig, namespace, &[]);
+    let mut powerless = Operator::start(&powerless, namespace, &[]);
     assert_eq!(powerless.end().await.code(), Some(1));
     let log = powerless.log();
     let last = log.lines().last().unwrap();

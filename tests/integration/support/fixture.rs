@@ -78,10 +78,6 @@ impl Fixture {
         }
     }
 
-    pub fn kubeconfig(&self) -> PathBuf {
-        cluster().kubeconfig.clone()
-    }
-
     /// An operator for this namespace.
     pub fn operator(&self) -> Operator {
         self.operator_with(&[])
@@ -299,6 +295,11 @@ impl Drop for Fixture {
         let arguments = ["delete", "namespace", &self.namespace, "--wait=false"];
         let _ = cluster().kubectl(&arguments).output();
     }
+}
+
+/// The file of the cluster that the tests run on.
+pub fn kubeconfig() -> PathBuf {
+    cluster().kubeconfig.clone()
 }
 
 /// Runs kubectl.

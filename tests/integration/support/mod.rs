@@ -6,6 +6,6 @@ mod operator;
 mod wait;
 
 pub use audit::Audit;
-pub use fixture::{Fixture, condition, kubectl, reason, text};
+pub use fixture::{Fixture, condition, kubeconfig, kubectl, reason, text};
 pub use operator::Operator;
 pub use wait::{eventually, within};

@@ -104,14 +104,6 @@ impl Operator {
         })
         .await
     }
-
-    /// How many kB of memory it has in use.
-    pub fn resident_kilobytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
-        let number = line.split_whitespace().nth(1).unwrap();
-        number.parse().unwrap()
-    }
 }
 
 impl Drop for Operator {
