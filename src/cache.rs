@@ -19,7 +19,7 @@ use crate::{
     clock::Moment,
     failure::Reason,
     plan::{Facts, Seen},
-    provider::Found,
+    provider::{Found, request_hash},
     secret::target::REQUEST_HASH,
     watch::Filled,
 };
@@ -202,13 +202,20 @@ impl Caches {
         credential: &IntegrationCredential,
         memory: &Memory,
         inputs: &Inputs,
-        wanted_hash: Option<&str>,
+        found: Option<&Found>,
         decide: impl FnOnce(&Facts<'_>) -> T,
     ) -> T {
         let namespace = credential.namespace().unwrap_or_default();
+        let wanted_hash = found.map(|f| request_hash(&f.provider, credential));
+        let wanted_hash = wanted_hash.as_deref();
         let status = credential.status.clone().unwrap_or_default();
         let target = self.secret(&namespace, &credential.target_name());
         let recorded = status.target.and_then(|t| t.resource_version);
+        // What was written a moment ago was written for what is wanted.
+        let late = memory.target.as_ref().is_some_and(Written::may_be_late);
+        let hash = target
+            .as_ref()
+            .and_then(|t| t.annotations().get(REQUEST_HASH));
         let target_seen = match &target {
             Some(found) => target_change(
                 found.resource_version().as_deref(),
@@ -218,7 +225,7 @@ impl Caches {
                     .as_ref()
                     .map(|written| written.version.as_str()),
             ),
-            None if memory.target.as_ref().is_some_and(Written::may_be_late) => Seen::Unchanged,
+            None if late => Seen::Unchanged,
             None => Seen::Missing,
         };
         let seed_now = self.seed_version(credential);
@@ -246,11 +253,13 @@ impl Caches {
         decide(&Facts {
             now: Timestamp::now(),
             target: target_seen,
-            target_hash: target
-                .as_ref()
-                .and_then(|t| t.annotations().get(REQUEST_HASH))
-                .map(String::as_str),
+            target_hash: if late {
+                wanted_hash
+            } else {
+                hash.map(String::as_str)
+            },
             wanted_hash,
+            has_default_lifetime: found.is_some_and(|f| f.provider.default_lifetime.is_some()),
             grant,
             seed,
             inputs_changed: failing && (changed || returned),

@@ -35,7 +35,7 @@ use crate::{
     oauth::endpoint::Endpoint,
     pass::Context,
     plan::{Decision, plan},
-    provider::{Resolver, request_hash},
+    provider::Resolver,
     refresh::Tools,
     request::{RequestError, bounded},
     secret::store::Secrets,
@@ -336,13 +336,10 @@ async fn reconcile(mut credential: Arc<IntegrationCredential>, context: Arc<Cont
     context.caches.notice(&credential, &mut memory);
     let found = context.caches.provider(&credential);
     let inputs = context.caches.inputs(&credential, found.as_ref());
-    let hash = found
-        .as_ref()
-        .map(|f| request_hash(&f.provider, &credential));
     let decision =
         context
             .caches
-            .with_facts(&credential, &memory, &inputs, hash.as_deref(), |facts| {
+            .with_facts(&credential, &memory, &inputs, found.as_ref(), |facts| {
                 plan(&credential, facts)
             });
     tracing::debug!(?decision, "planned");
@@ -361,7 +358,7 @@ async fn reconcile(mut credential: Arc<IntegrationCredential>, context: Arc<Cont
         return context.idle(&credential).await;
     }
     let repaired = match decision {
-        Decision::Repair => context.repair(&credential, hash.as_deref()).await,
+        Decision::Repair => context.repair(&credential, found.as_ref()).await,
         _ => None,
     };
     let pass = match repaired {

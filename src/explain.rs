@@ -42,6 +42,21 @@ pub fn grant_lost(credential: &IntegrationCredential) -> Failure {
     )
 }
 
+/// The grant is an older one.
+#[must_use]
+pub fn grant_restored(credential: &IntegrationCredential, grant: &Grant, known: u64) -> Failure {
+    Failure::new(
+        Reason::GrantRestored,
+        format!(
+            "Secret {}/{} holds the grant of generation {}, and this credential was at {known} already: its refresh token is spent and is not presented. Restore the latest, or {}",
+            credential.namespace().unwrap_or_default(),
+            credential.grant_name(),
+            grant.token.generation,
+            reseed(credential)
+        ),
+    )
+}
+
 /// The grant was authorized elsewhere than where it would be presented now.
 #[must_use]
 pub fn provider_changed(
@@ -188,8 +203,26 @@ pub fn remark(
     Some(if description.default_lifetime.is_some() {
         format!("the token is valid; {why}, so spec.defaultLifetime of {provider} is used")
     } else {
-        format!(
-            "the token is valid; {why}, so nobody knows when it expires and it is not refreshed. Set spec.defaultLifetime of {provider} to have it refreshed"
-        )
+        no_expiry(credential, why)
     })
+}
+
+/// What is said of a valid token, where nothing is known but the token.
+#[must_use]
+pub fn valid(credential: &IntegrationCredential, has_expiry: bool) -> String {
+    if has_expiry {
+        "the token is valid".to_owned()
+    } else {
+        no_expiry(
+            credential,
+            "the provider states no usable lifetime (expires_in)",
+        )
+    }
+}
+
+fn no_expiry(credential: &IntegrationCredential, why: &str) -> String {
+    format!(
+        "the token is valid; {why}, so nobody knows when it expires and it is not refreshed. Set spec.defaultLifetime of {} to have it refreshed",
+        credential.spec.oauth2.provider_ref
+    )
 }

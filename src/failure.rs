@@ -29,6 +29,8 @@ pub enum Reason {
     GrantLost,
     /// The Secret with the refresh token was edited and makes no sense.
     GrantUnreadable,
+    /// The Secret with the refresh token is an older one, put back: its refresh token is spent.
+    GrantRestored,
     /// The grant was authorized at another origin or for another client.
     ProviderChanged,
     /// The provider object does not exist.
@@ -100,6 +102,7 @@ impl Reason {
             | Self::RotationLost
             | Self::GrantLost
             | Self::GrantUnreadable
+            | Self::GrantRestored
             | Self::ProviderChanged => Class::NeedsReauthorization,
             Self::UnknownProvider
             | Self::ProviderNotConfigured
@@ -130,6 +133,7 @@ impl Reason {
             Self::RotationLost => "RotationLost",
             Self::GrantLost => "GrantLost",
             Self::GrantUnreadable => "GrantUnreadable",
+            Self::GrantRestored => "GrantRestored",
             Self::ProviderChanged => "ProviderChanged",
             Self::UnknownProvider => "UnknownProvider",
             Self::ProviderNotConfigured => "ProviderNotConfigured",
@@ -155,6 +159,7 @@ impl Reason {
             | Self::ReauthorizationRequired
             | Self::RotationLost
             | Self::GrantLost
+            | Self::GrantRestored
             | Self::ProviderChanged
             | Self::UnknownProvider
             | Self::ProviderNotConfigured
@@ -167,11 +172,12 @@ impl Reason {
     /// Whether `reason`, read back from a status, is one that only a new authorization ends.
     #[must_use]
     pub fn is_terminal(reason: &str) -> bool {
-        const TERMINAL: [Reason; 5] = [
+        const TERMINAL: [Reason; 6] = [
             Reason::ReauthorizationRequired,
             Reason::RotationLost,
             Reason::GrantLost,
             Reason::GrantUnreadable,
+            Reason::GrantRestored,
             Reason::ProviderChanged,
         ];
         TERMINAL.iter().any(|r| r.as_str() == reason)
@@ -268,7 +274,7 @@ impl Failure {
 mod tests {
     use super::*;
 
-    const ALL: [Reason; 24] = [
+    const ALL: [Reason; 25] = [
         Reason::ProviderUnreachable,
         Reason::ProviderError,
         Reason::UnreadableResponse,
@@ -279,6 +285,7 @@ mod tests {
         Reason::RotationLost,
         Reason::GrantLost,
         Reason::GrantUnreadable,
+        Reason::GrantRestored,
         Reason::ProviderChanged,
         Reason::UnknownProvider,
         Reason::ProviderNotConfigured,

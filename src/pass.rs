@@ -26,7 +26,7 @@ use crate::{
     failure::{Failure, Reason},
     lock::protocol::Durations,
     plan::RECHECK,
-    provider::{self, Found, Resolver},
+    provider::{self, Found, Resolver, request_hash},
     refresh::{Outcome, Subject, Tools, refresh},
     request::{RequestError, bounded, optional},
     secret::{
@@ -96,7 +96,7 @@ impl Context {
     pub async fn idle(&self, credential: &Arc<IntegrationCredential>) -> Action {
         let now = Timestamp::now();
         if let Some(status) = status::at(credential, now) {
-            return match self.write_status(credential, &status).await {
+            return match self.write_status(credential, &status, false).await {
                 Ok(()) => self.wake(credential, &status),
                 Err(action) => action,
             };
@@ -196,7 +196,7 @@ impl Context {
     pub async fn repair(
         &self,
         credential: &Arc<IntegrationCredential>,
-        hash: Option<&str>,
+        found: Option<&Found>,
     ) -> Option<Pass> {
         let namespace = credential.namespace().unwrap_or_default();
         let uid = credential.uid().unwrap_or_default();
@@ -205,8 +205,9 @@ impl Context {
         let stored = secrets.get(&namespace, &credential.grant_name()).await;
         match stored.map(|found| found.map(|secret| Grant::read(&secret, &uid))) {
             Ok(Some(Ok(grant))) => {
+                let hash = found.map(|f| request_hash(&f.provider, credential));
                 let hash = hash.unwrap_or_default();
-                match secrets.publish(credential, &grant.token, hash).await {
+                match secrets.publish(credential, &grant.token, &hash).await {
                     Ok(published) => {
                         if published.written {
                             tracing::info!(
@@ -315,25 +316,28 @@ impl Context {
         }
         // Where it has a status already, or is another one, the cache is behind and the event comes.
         let current = self.current(credential).await;
-        if current.is_none_or(|current| current.status.is_some()) {
-            return Err(SOON);
-        }
-        if !self.has_history(credential).await.map_err(|f| {
-            tracing::warn!(
-                reason = f.reason.as_str(),
-                message = f.message,
-                "first look failed"
-            );
+        let current = current
+            .filter(|current| current.status.is_none())
+            .ok_or(SOON)?;
+        let history = self.has_history(credential).await.map_err(|failure| {
+            let reason = failure.reason.as_str();
+            tracing::warn!(reason, message = failure.message, "first look failed");
             SOON
-        })? {
+        })?;
+        let mut created = None;
+        if !history {
             let durations = Durations::scaled(None, self.tools.exchange_timeout);
-            let created = self.tools.gates.create(credential, &durations).await;
-            created.map_err(|error| retry(&error, "create the gate Lease"))?;
+            let gate = self.tools.gates.create(credential, &durations).await;
+            created = gate.map_err(|error| retry(&error, "create the gate Lease"))?;
         }
         let status = status::first(credential, Timestamp::now());
-        self.write_status(credential, &status)
-            .await
-            .map_err(|_| SOON)?;
+        // By its version: somebody else may have had the first look.
+        if self.write_status(&current, &status, true).await.is_err() {
+            if let Some(created) = created {
+                self.tools.gates.withdraw(credential, &created).await;
+            }
+            return Err(SOON);
+        }
         let mut seen = IntegrationCredential::clone(credential);
         seen.status = Some(status);
         Ok(Arc::new(seen))
@@ -375,7 +379,7 @@ impl Context {
         let status = status::after(&credential, &report, now);
         let before = credential.status.as_ref();
         if !status::is_same(before, &status) {
-            if let Err(action) = self.write_status(&credential, &status).await {
+            if let Err(action) = self.write_status(&credential, &status, false).await {
                 return action;
             }
             for transition in status::transitions(before, &report) {
@@ -392,18 +396,22 @@ impl Context {
         &self,
         credential: &IntegrationCredential,
         status: &CredentialStatus,
+        only_this_version: bool,
     ) -> Result<(), Action> {
         let api: Api<IntegrationCredential> = Api::namespaced(
             self.client.clone(),
             &credential.namespace().unwrap_or_default(),
         );
-        let patch = json!({
+        let mut patch = json!({
             "apiVersion": IntegrationCredential::api_version(&()),
             "kind": IntegrationCredential::kind(&()),
             // The UID keeps it from another credential of the same name.
             "metadata": {"name": credential.name_any(), "uid": credential.uid()},
             "status": status,
         });
+        if only_this_version {
+            patch["metadata"]["resourceVersion"] = json!(credential.resource_version());
+        }
         let params = PatchParams::apply(MANAGER).force();
         let name = credential.name_any();
         match bounded(api.patch_status(&name, &params, &Patch::Apply(&patch))).await {

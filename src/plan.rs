@@ -48,6 +48,8 @@ pub struct Facts<'a> {
     pub target_hash: Option<&'a str>,
     /// The hash of what a token would be asked for now; `None` while the provider is unknown.
     pub wanted_hash: Option<&'a str>,
+    /// Whether the provider object states a lifetime for tokens that come without one.
+    pub has_default_lifetime: bool,
     /// The grant Secret.
     pub grant: Seen,
     /// The seed Secret, where it is watched.
@@ -111,8 +113,12 @@ pub fn plan(credential: &IntegrationCredential, facts: &Facts<'_>) -> Decision {
     let grant_lost = !machine && has_token && facts.grant == Seen::Missing;
     let asked_differently =
         machine && facts.wanted_hash.is_some() && facts.wanted_hash != facts.target_hash;
+    let endless = status
+        .token
+        .as_ref()
+        .is_some_and(|t| t.expiration_time.is_none());
     let next = refresh.next_time.as_ref().map(|t| t.0);
-    let due = next.is_some_and(|at| at <= facts.now);
+    let due = next.is_some_and(|at| at <= facts.now) || (endless && facts.has_default_lifetime);
     if !has_token || failed || due || changed || grant_lost || asked_differently {
         return Decision::Refresh;
     }
@@ -173,6 +179,21 @@ pub fn backoff(first: Duration, longest: Duration, failures: u32, uid: &str) -> 
     let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(20));
     let share = fraction(&format!("{uid}/{failures}"));
     doubled.min(longest).mul_f64(1.0 - 0.25 * share)
+}
+
+/// Whether `token` is to be refreshed now. One that came without a lifetime is, once the provider object
+/// states one.
+#[must_use]
+pub fn is_due(
+    credential: &IntegrationCredential,
+    provider: &Provider,
+    token: &Token,
+    now: Timestamp,
+) -> bool {
+    match schedule(credential, token) {
+        Some(at) => at <= now,
+        None => provider.default_lifetime.is_some(),
+    }
 }
 
 /// When a token expires, by what the answer says, else by what the provider object says.
@@ -239,13 +260,18 @@ pub fn under_gate(b: &Behind<'_>) -> Step {
     if new_seed {
         return Step::Adopt;
     }
+    // A backup that was put back holds a refresh token that is spent.
+    let known = known_generation(b.credential.status.as_ref()).max(b.gate_generation);
+    if grant.token.generation < known && b.provider.rotation != Rotation::Never {
+        return Step::Fail(explain::grant_restored(b.credential, grant, known));
+    }
     if grant.origin != b.origin || grant.client_id != b.client_id {
         return Step::Fail(explain::provider_changed(b.credential, grant, b.origin));
     }
     // An attempt whose identity is lost cannot be told from one that stored its tokens.
     let ahead = grant.token.generation > b.gate_generation;
     let unresolved = b.unresolved.filter(|u| u.is_unknown() || !ahead);
-    if schedule(b.credential, &grant.token).is_none_or(|at| at > b.now) {
+    if !is_due(b.credential, b.provider, &grant.token, b.now) {
         return Step::Publish {
             unresolved: unresolved.cloned(),
         };
@@ -370,6 +396,7 @@ mod tests {
         target: Seen::Unchanged,
         target_hash: Some("h"),
         wanted_hash: Some("h"),
+        has_default_lifetime: false,
         grant: Seen::Unchanged,
         seed: Seen::Unchanged,
         inputs_changed: false,
@@ -422,6 +449,10 @@ mod tests {
             inputs_changed: true,
             ..CALM
         };
+        let lifetime = Facts {
+            has_default_lifetime: true,
+            ..CALM
+        };
         let no_gate = Facts {
             gate_missing: true,
             ..CALM
@@ -438,6 +469,14 @@ mod tests {
             ("at first sight", user, Value::Null, CALM, Refresh),
             ("nothing to do", user, healthy(), CALM, Wait(Some(at(100)))),
             ("nothing to do ever", user, no_expiry(), CALM, Wait(None)),
+            ("a lifetime at last", user, no_expiry(), lifetime, Refresh),
+            (
+                "a lifetime at last",
+                machine,
+                no_expiry(),
+                lifetime,
+                Refresh,
+            ),
             ("due", user, due(), CALM, Refresh),
             ("due", machine, due(), CALM, Refresh),
             ("target deleted", user, healthy(), gone, Repair),
@@ -647,6 +686,30 @@ mod tests {
         assert_eq!(reason(&step(&other_client)), Some(Reason::ProviderChanged));
         moved.seed = Ok(seed("new"));
         assert_eq!(step(&moved), Step::Adopt);
+    }
+
+    #[test]
+    fn an_older_grant_that_was_put_back_is_not_presented() {
+        let mut status = healthy();
+        status["token"] = json!({"generation": 4});
+        let restored = Scene { status, ..scene() };
+        assert_eq!(reason(&step(&restored)), Some(Reason::GrantRestored));
+        let by_the_gate = Scene {
+            gate_generation: 4,
+            ..scene()
+        };
+        assert_eq!(reason(&step(&by_the_gate)), Some(Reason::GrantRestored));
+        let lasting = Scene {
+            provider: json!({"rotation": "Never"}),
+            ..by_the_gate
+        };
+        assert_eq!(step(&lasting), Step::Refresh);
+        let mended = Scene {
+            seed: Ok(seed("new")),
+            provider: json!({}),
+            ..lasting
+        };
+        assert_eq!(step(&mended), Step::Adopt);
     }
 
     #[test]

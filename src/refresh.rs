@@ -257,7 +257,8 @@ async fn present(
     };
     let attempt = gate.attempt().to_owned();
     let timeout = gate.exchange_timeout();
-    let lost_generation = plan::known_generation(credential.status.as_ref()).max(gate.generation());
+    let known_generation =
+        plan::known_generation(credential.status.as_ref()).max(gate.generation());
     let result = gate
         .renewed_while(async {
             let presented = Presented::RefreshToken(spent);
@@ -270,10 +271,8 @@ async fn present(
             let ours = new_grant(subject, base, spent, as_seed, attempt.clone(), sent, tokens);
             let exchanged = Exchanged {
                 base: base.secret,
-                base_generation: base
-                    .grant
-                    .as_ref()
-                    .map_or(lost_generation, |_| base.generation()),
+                base_generation: base.generation(),
+                known_generation,
                 spent,
                 adopting: as_seed.is_some(),
                 ours,
@@ -298,7 +297,7 @@ async fn present(
             });
         }
         Err(Unstored::Refused(sent, failure)) => {
-            return Some(unresolved(gate, sent, failure, base.generation()));
+            return Some(unresolved(gate, sent, failure, base));
         }
         Err(Unstored::Answer(sent, answer)) => (sent, answer),
     };
@@ -310,7 +309,7 @@ async fn present(
     );
     match failure.reason.class() {
         Class::Ambiguous => {
-            let mut opening = unresolved(gate, sent, failure, base.generation());
+            let mut opening = unresolved(gate, sent, failure, base);
             if let (None, Some(grant), Some(since)) = (as_seed, &base.grant, &opening.unresolved) {
                 let not_before = plan::after_unknown_outcome(
                     &resolved.provider,
@@ -404,7 +403,7 @@ async fn refused(
     report.note_seed(subject);
     Some(Opening {
         report,
-        generation: base.generation(),
+        generation: base.generation().max(gate.generation()),
         unresolved: None,
     })
 }
@@ -439,7 +438,7 @@ async fn without_grant(tools: &Tools, subject: &Subject, gate: &mut Gate) -> Opt
     if let Some(token) = &stored
         && hash == Some(&resolved.request_hash)
         && token.generation >= known
-        && plan::schedule(credential, token).is_none_or(|at| at > now)
+        && !plan::is_due(credential, &resolved.provider, token, now)
     {
         let report = publish(tools, subject, token).await;
         return Some(Opening {
@@ -451,7 +450,8 @@ async fn without_grant(tools: &Tools, subject: &Subject, gate: &mut Gate) -> Opt
     if !gate.is_valid() || tools.shutdown.is_cancelled() {
         return None;
     }
-    let generation = stored.as_ref().map_or(0, |t| t.generation).max(known) + 1;
+    let stored_generation = stored.as_ref().map_or(0, |t| t.generation);
+    let generation = stored_generation.max(known).saturating_add(1);
     let timeout = gate.exchange_timeout();
     let scopes = &credential.spec.oauth2.scopes;
     let result = gate
@@ -616,14 +616,14 @@ fn kept(gate: &Gate, failure: Failure) -> Opening {
 }
 
 /// A failure that leaves it unknown whether a token was spent.
-fn unresolved(gate: &Gate, sent: Timestamp, failure: Failure, generation: u64) -> Opening {
+fn unresolved(gate: &Gate, sent: Timestamp, failure: Failure, base: &Base<'_>) -> Opening {
     let now = Unresolved {
         attempt: gate.attempt().to_owned(),
         since: sent,
     };
     Opening {
         report: Report::failed(failure),
-        generation,
+        generation: base.generation().max(gate.generation()),
         unresolved: Some(gate.unresolved().cloned().unwrap_or(now)),
     }
 }

@@ -13,6 +13,7 @@ use crate::{
         CredentialStatus, GrantStatus, IntegrationCredential, LastError, RefreshStatus,
         TargetStatus, TokenStatus,
     },
+    explain,
     failure::{Class, Failure, Reason},
     plan,
     secret::Token,
@@ -124,7 +125,7 @@ pub fn after(
         Some(failure) => failed(&mut refresh, credential, failure, now),
     }
     status.refresh = Some(refresh);
-    set_conditions(&mut status, report, now);
+    set_conditions(&mut status, credential, report, now);
     status
 }
 
@@ -231,17 +232,27 @@ fn is_alive(status: &CredentialStatus, now: Timestamp) -> bool {
     token.is_some_and(|t| t.expiration_time.as_ref().is_none_or(|at| at.0 > now))
 }
 
-fn set_conditions(status: &mut CredentialStatus, report: &Report, now: Timestamp) {
+fn set_conditions(
+    status: &mut CredentialStatus,
+    credential: &IntegrationCredential,
+    report: &Report,
+    now: Timestamp,
+) {
     let alive = is_alive(status, now);
     let had_token = status.token.is_some();
+    let has_expiry = status
+        .token
+        .as_ref()
+        .is_some_and(|t| t.expiration_time.is_some());
     let mut set = Setter::new(status, now);
     match &report.seed_rejected {
         Some(message) => set.set(SEED_REJECTED, "True", "SeedRejected", message),
         None => set.remove(SEED_REJECTED),
     }
     let Some(failure) = &report.failure else {
-        let remark = report.remark.as_deref().unwrap_or("the token is valid");
-        set.set(READY, "True", "Valid", remark);
+        let said = report.remark.clone();
+        let said = said.unwrap_or_else(|| explain::valid(credential, has_expiry));
+        set.set(READY, "True", "Valid", &said);
         set.set(STALLED, "False", "Valid", "");
         set.remove(RECONCILING);
         return;

@@ -20,11 +20,11 @@ pub struct Provider {
     /// `--allow-http-loopback`.
     #[schemars(length(min = 1, max = 2048))]
     #[x_kube(
-        validation = Rule::new("isURL(self) && url(self).getScheme() in ['https', 'http'] && url(self).getHostname() != ''")
+        validation = Rule::new("isURL(self) && self.matches('^(?i)https?://') && url(self).getHostname() != ''")
             .message("spec.tokenUrl must be an absolute https URL, such as https://login.example.com/oauth/token"),
-        validation = Rule::new("!self.contains('#') && !self.matches('^[a-z]+://[^/?]*@')")
+        validation = Rule::new("!self.contains('#') && !self.matches('^[^:]+://[^/?]*@')")
             .message("spec.tokenUrl must have no user information and no fragment"),
-        validation = Rule::new("!isURL(self) || url(self).getScheme() != 'http' || url(self).getHostname() in ['localhost', '127.0.0.1', '[::1]', '::1']")
+        validation = Rule::new("!isURL(self) || !self.matches('^(?i)http://') || url(self).getHostname() in ['localhost', '127.0.0.1', '[::1]', '::1']")
             .message("spec.tokenUrl must use https: over http, tokens can be read by anyone on the way (http is for loopback addresses only)"),
     )]
     pub token_url: String,
@@ -50,6 +50,10 @@ pub struct Provider {
         with = "Option<String>",
         length(max = 32),
         pattern(r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$")
+    )]
+    #[x_kube(
+        validation = Rule::new("duration(self) >= duration('0s') && duration(self) <= duration('8760h')")
+            .message("spec.reuseGrace must be a duration of at most 8760h, such as 30s"),
     )]
     pub reuse_grace: Option<kube::core::Duration>,
 

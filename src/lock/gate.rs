@@ -11,7 +11,10 @@ use std::{
 
 use futures::future::join;
 use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime};
-use kube::{Api, Client, Resource, ResourceExt, api::PostParams};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, PostParams, Preconditions},
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -116,17 +119,32 @@ impl Gates {
 
     /// Creates the gate of a credential that has never been refreshed, open. Only for a credential
     /// that has neither a status nor a grant: for any other, a missing gate means that somebody
-    /// deleted it, maybe under a writer.
+    /// deleted it, maybe under a writer. Returns it if it was created by this very call.
     pub async fn create(
         &self,
         credential: &IntegrationCredential,
         durations: &Durations,
-    ) -> Result<(), RequestError> {
+    ) -> Result<Option<Lease>, RequestError> {
         let mut lease = new_lease(credential);
         GateState::open(0, durations).write(&mut lease, Moment::now().wall);
         match bounded(self.api(credential).create(&PostParams::default(), &lease)).await {
-            Ok(_) | Err(RequestError::Conflict) => Ok(()),
+            Ok(created) => Ok(Some(created)),
+            Err(RequestError::Conflict) => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Takes a gate back that was created for a credential which turned out not to be new: it may
+    /// stand where another one was deleted under a writer.
+    pub async fn withdraw(&self, credential: &IntegrationCredential, created: &Lease) {
+        let preconditions = Preconditions {
+            uid: created.uid(),
+            resource_version: created.resource_version(),
+        };
+        let params = DeleteParams::default().preconditions(preconditions);
+        let name = credential.gate_name();
+        if let Err(error) = bounded(self.api(credential).delete(&name, &params)).await {
+            tracing::debug!(%error, "gate not taken back");
         }
     }
 

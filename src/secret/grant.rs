@@ -187,7 +187,7 @@ fn seeds_json(seeds: &[SeedRecord]) -> String {
 pub enum Merge {
     /// They are stored: an earlier answer was lost.
     Stored,
-    /// Store them as this generation.
+    /// Store them over this generation.
     Write(u64),
     /// What is stored is newer and valid; ours came from a token that is no longer the grant's.
     Drop,
@@ -211,7 +211,7 @@ pub fn merge(
     let stored_is_spent = stored.refresh_token.expose_secret() == spent.expose_secret();
     let moved = stored.token.generation != base;
     if !moved || adopting || (rotated && stored_is_spent) {
-        Merge::Write(stored.token.generation.max(base) + 1)
+        Merge::Write(stored.token.generation)
     } else {
         Merge::Drop
     }
@@ -334,12 +334,12 @@ mod tests {
             |ours: &Grant, stored: &Grant, adopting| merge(ours, &spent, adopting, 4, stored);
 
         // Nothing happened, or only an edit that kept the generation.
-        assert_eq!(merge(&ours, &base, false), Merge::Write(5));
+        assert_eq!(merge(&ours, &base, false), Merge::Write(4));
         // Our own write whose answer was lost.
         assert_eq!(merge(&ours, &ours.clone(), false), Merge::Stored);
         // Somebody raised the generation but the spent token is still there: ours is the only good one.
         let mut raised = sample(9, "rt-4", now);
-        assert_eq!(merge(&ours, &raised, false), Merge::Write(10));
+        assert_eq!(merge(&ours, &raised, false), Merge::Write(9));
         // Without a new refresh token ours is just another access token.
         let mut unrotated = ours.clone();
         unrotated.refresh_token = spent.clone();
@@ -348,6 +348,6 @@ mod tests {
         raised.refresh_token = "other".into();
         assert_eq!(merge(&ours, &raised, false), Merge::Drop);
         // A new authorization that the provider took is kept.
-        assert_eq!(merge(&ours, &raised, true), Merge::Write(10));
+        assert_eq!(merge(&ours, &raised, true), Merge::Write(9));
     }
 }

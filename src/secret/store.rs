@@ -43,8 +43,10 @@ pub struct Published {
 pub struct Exchanged<'a> {
     /// The Secret as read; `None`: there was none.
     pub base: Option<&'a Secret>,
-    /// The generation as read.
+    /// The generation as read; 0: there was none.
     pub base_generation: u64,
+    /// The highest generation that is known of; the grant may have been lost or put back.
+    pub known_generation: u64,
     /// The refresh token that was presented.
     pub spent: &'a SecretString,
     /// Whether it was a seed's.
@@ -167,12 +169,14 @@ impl Secrets {
         let Exchanged {
             base,
             base_generation,
+            known_generation,
             spent,
             adopting,
             mut ours,
         } = exchanged;
+        let next = |generation: u64| generation.max(known_generation).saturating_add(1);
         let mut replaces = base.cloned();
-        ours.token.generation = base_generation + 1;
+        ours.token.generation = next(base_generation);
         let start = Moment::now();
         let mut pause = Duration::from_millis(50);
         loop {
@@ -202,7 +206,7 @@ impl Secrets {
                         Ok(stored) => match merge(&ours, spent, adopting, base_generation, &stored)
                         {
                             Merge::Stored | Merge::Drop => return Ok(stored),
-                            Merge::Write(generation) => ours.token.generation = generation,
+                            Merge::Write(over) => ours.token.generation = next(over),
                         },
                         // Edited into nonsense: what the provider gave us replaces it.
                         Err(GrantError::Value(..)) => {}

@@ -249,3 +249,33 @@ async fn a_grant_that_was_edited_into_nonsense_is_told_and_not_overwritten() {
     fixture.seed("alice").await;
     fixture.ready("alice").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_grant_that_was_put_back_is_told_and_not_presented() {
+    let fixture = Fixture::new("grantold", Duration::from_secs(4)).await;
+    fixture.seed("alice").await;
+    let _operator = fixture.operator();
+    fixture.user("alice", json!({})).await;
+    fixture.ready("alice").await;
+    let old = fixture.find_secret("alice.grant").await.unwrap();
+    let spent = text(&old, "refresh_token");
+    fixture.generation("alice", 2).await;
+    edit(&fixture, "alice.grant", json!({"data": old.data})).await;
+
+    let credential = fixture.stalled("alice", "GrantRestored").await;
+    let (_, _, message) = condition(&credential, "Stalled").unwrap();
+    assert!(message.contains("generation 1"), "{message}");
+    assert_eq!(
+        fixture.oauth.redemptions(&spent),
+        1,
+        "a spent refresh token was presented"
+    );
+
+    // A new authorization mends it, and the generation goes on from the highest.
+    let target = fixture.find_secret("alice").await.unwrap();
+    let reached: i64 = text(&target, "token_generation").parse().unwrap();
+    fixture.seed("alice").await;
+    fixture.generation("alice", reached + 1).await;
+    fixture.ready("alice").await;
+    assert_eq!(fixture.oauth.max_presentations(), 1);
+}

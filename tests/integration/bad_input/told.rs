@@ -1,0 +1,145 @@
+//! What a failed credential tells people, and how it recovers.
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use tokenward::api::IntegrationCredential;
+
+use crate::support::{Fixture, condition, eventually, kubectl, reason, text};
+
+/// What people are told of a failure.
+pub struct Told<'a> {
+    /// Status and reason of Ready.
+    pub ready: (&'a str, &'a str),
+    /// The reason of Stalled, or of Reconciling where it passes by itself.
+    pub reason: &'a str,
+    pub stalled: bool,
+    /// The reason of the event; `None`: the same failure was told before, with another message.
+    pub event: Option<&'a str>,
+    /// The OAuth error code or the HTTP status in `status.refresh.lastError`.
+    pub code: Option<&'a str>,
+    /// What the message must name: the object, the cause, the remedy.
+    pub words: &'a [&'a str],
+}
+
+impl Told<'_> {
+    /// Something that somebody must mend before the first token.
+    pub const STALLED: Told<'static> = Told {
+        ready: ("False", "Pending"),
+        reason: "",
+        stalled: true,
+        event: Some("RefreshFailed"),
+        code: None,
+        words: &[],
+    };
+
+    /// Something that passes by itself, before the first token.
+    pub const PASSING: Told<'static> = Told {
+        stalled: false,
+        ..Self::STALLED
+    };
+
+    /// Waits until the credential has failed like this, and checks all that is said of it.
+    pub async fn of(&self, fixture: &Fixture, name: &str) -> IntegrationCredential {
+        let (told, other) = if self.stalled {
+            ("Stalled", "Reconciling")
+        } else {
+            ("Reconciling", "Stalled")
+        };
+        let what = format!("{told}, {}", self.reason);
+        let credential = fixture
+            .until(name, &what, |c| {
+                condition(c, told).is_some_and(|c| c.0 == "True" && c.1 == self.reason)
+            })
+            .await;
+        let other = condition(&credential, other).map_or("False".to_owned(), |c| c.0);
+        assert_eq!(other, "False", "{name}");
+        let (_, _, message) = condition(&credential, told).unwrap();
+        let (status, state, same) = condition(&credential, "Ready").unwrap();
+        assert_eq!((status.as_str(), state.as_str()), self.ready, "{name}");
+        assert_eq!(message, same, "{name}");
+        for word in self.words {
+            assert!(message.contains(word), "{name}: no {word:?} in {message:?}");
+        }
+        let status = credential.status.as_ref().unwrap();
+        assert_eq!(status.observed_generation, credential.metadata.generation);
+        let refresh = status.refresh.as_ref().unwrap();
+        let last = refresh.last_error.as_ref().unwrap();
+        assert_eq!(
+            (last.reason.as_str(), last.code.as_deref()),
+            (self.reason, self.code),
+            "{name}"
+        );
+        assert!(refresh.failures > 0, "{name}");
+        if let Some(event) = self.event {
+            let event = format!("{event}: {message}");
+            eventually(&event, async || {
+                fixture.events().await.contains(&event).then_some(())
+            })
+            .await;
+        }
+        credential
+    }
+}
+
+/// When the next attempt of a failed credential is due.
+pub fn next_attempt(credential: &IntegrationCredential) -> Timestamp {
+    let refresh = credential.status.as_ref().unwrap().refresh.as_ref();
+    let next = refresh.unwrap().next_attempt_time.as_ref();
+    next.expect("a next attempt").0
+}
+
+/// When the token of the credential expires.
+pub fn expiry(credential: &IntegrationCredential) -> Option<Timestamp> {
+    let token = credential.status.as_ref()?.token.as_ref()?;
+    Some(token.expiration_time.as_ref()?.0)
+}
+
+/// The refresh token in the grant.
+pub async fn refresh_token(fixture: &Fixture, name: &str) -> String {
+    let grant = fixture.find_secret(&format!("{name}.grant")).await;
+    text(&grant.expect("the grant"), "refresh_token")
+}
+
+/// The credential, once it is Ready and nothing of the failure is left. It must not have waited for
+/// the next attempt that was planned in any case.
+pub async fn recovers_at_once(
+    fixture: &Fixture,
+    failed: &IntegrationCredential,
+) -> IntegrationCredential {
+    let credential = recovers(fixture, failed).await;
+    let token = credential.status.as_ref().unwrap().token.as_ref().unwrap();
+    let obtained = token.last_refresh_time.as_ref().unwrap().0;
+    let (name, planned) = (failed.name_any(), next_attempt(failed));
+    assert!(
+        obtained < planned,
+        "{name}: {obtained}, as planned for {planned}"
+    );
+    credential
+}
+
+/// The credential, once it is Ready and nothing of the failure is left.
+pub async fn recovers(fixture: &Fixture, failed: &IntegrationCredential) -> IntegrationCredential {
+    let credential = fixture
+        .until(&failed.name_any(), "Valid", |c| reason(c) == "Valid")
+        .await;
+    assert_eq!(condition(&credential, "Ready").unwrap().0, "True");
+    assert_eq!(condition(&credential, "Stalled").unwrap().0, "False");
+    assert_eq!(condition(&credential, "Reconciling"), None);
+    let refresh = credential.status.as_ref().unwrap().refresh.clone().unwrap();
+    assert_eq!((refresh.failures, refresh.last_error), (0, None));
+    assert_eq!(refresh.next_attempt_time, None);
+    credential
+}
+
+/// Does what a message says: the one kubectl command in it, with `value` in the place of `…`.
+pub async fn obey(message: &str, value: &str) {
+    let command = message.split_once("kubectl ").expect("a command").1;
+    let command = command.trim_end_matches(')').replace('…', value);
+    let arguments: Vec<&str> = command
+        .split(' ')
+        .map(|word| word.trim_matches('\''))
+        .collect();
+    let output = kubectl(&arguments).await;
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "kubectl {command}: {error}");
+}
