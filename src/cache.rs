@@ -17,7 +17,6 @@ use crate::{
         SecretKeyReference,
     },
     clock::Moment,
-    failure::Reason,
     plan::{Facts, Seen},
     provider::{Found, request_hash},
     secret::target::REQUEST_HASH,
@@ -54,8 +53,10 @@ pub struct Memory {
     pub seed_version: Option<String>,
     /// What the last attempt depended on.
     pub inputs: Option<Inputs>,
-    /// Whether the gate was found deleted.
-    pub gate_missing: bool,
+    /// Whether the last pass asked for another one.
+    pub again: bool,
+    /// When the next attempt may be made at the earliest, whether or not the status says so.
+    pub not_before: Option<Timestamp>,
     /// When an unwatched seed was read last.
     pub checked: Option<Moment>,
 }
@@ -104,7 +105,7 @@ impl Written {
 pub struct Inputs {
     provider: Option<String>,
     watched: Vec<Option<String>>,
-    has_grant: bool,
+    grant: Option<String>,
 }
 
 impl Inputs {
@@ -166,7 +167,7 @@ impl Caches {
         Inputs {
             provider: found.and_then(|f| f.resource_version.clone()),
             watched,
-            has_grant: self.secret(&namespace, &credential.grant_name()).is_some(),
+            grant: version(&credential.grant_name()),
         }
     }
 
@@ -238,14 +239,10 @@ impl Caches {
             };
         let refresh = status.refresh.unwrap_or_default();
         let failing = refresh.failures > 0;
-        let lost = refresh
-            .last_error
-            .is_some_and(|e| e.reason == Reason::GrantLost.as_str());
-        let grant = match (inputs.has_grant, credential.spec.oauth2.grant_type) {
+        let grant = match (inputs.grant.is_some(), credential.spec.oauth2.grant_type) {
             (false, GrantType::RefreshToken) => Seen::Missing,
             _ => Seen::Unchanged,
         };
-        let returned = lost && inputs.has_grant;
         let changed = memory
             .inputs
             .as_ref()
@@ -262,8 +259,9 @@ impl Caches {
             has_default_lifetime: found.is_some_and(|f| f.provider.default_lifetime.is_some()),
             grant,
             seed,
-            inputs_changed: failing && (changed || returned),
-            gate_missing: memory.gate_missing,
+            inputs_changed: failing && changed,
+            again: memory.again,
+            not_before: memory.not_before,
         })
     }
 }

@@ -109,13 +109,10 @@ fn namespace(text: &str) -> Result<String, String> {
 }
 
 fn request_timeout(text: &str) -> Result<Duration, String> {
-    let parsed: kube::core::Duration = text
-        .parse()
-        .map_err(|_| "a duration such as 30s".to_owned())?;
-    let duration = Duration::from(parsed);
+    let parsed: api::Duration = text.parse().map_err(|error| format!("{error}"))?;
     let range = Duration::from_secs(1)..=Duration::from_secs(60);
-    if !parsed.is_negative() && range.contains(&duration) {
-        Ok(duration)
+    if range.contains(&parsed.0) {
+        Ok(parsed.0)
     } else {
         Err("it must be from 1s to 60s".to_owned())
     }

@@ -129,7 +129,7 @@ pub async fn run(
     let tools = Arc::new(Tools {
         gates: Gates::new(client.clone(), &config.identity),
         secrets: Secrets::new(client.clone()),
-        endpoint: Endpoint::new(config.allow_http_loopback)?,
+        endpoint: Endpoint::new(config.allow_http_loopback, config.request_timeout)?,
         exchange_timeout: config.request_timeout,
         shutdown: shutdown.clone(),
     });
@@ -321,6 +321,9 @@ async fn reconcile(mut credential: Arc<IntegrationCredential>, context: Arc<Cont
         context.forget(&credential);
         return Action::await_change();
     }
+    let Some(under_way) = context.begin(&credential) else {
+        return Action::requeue(LAG);
+    };
     let mut memory = context.recall(&credential);
     let cached = credential.resource_version();
     if is_stale(cached.as_deref(), memory.status_version.as_deref()) {
@@ -345,7 +348,10 @@ async fn reconcile(mut credential: Arc<IntegrationCredential>, context: Arc<Cont
     tracing::debug!(?decision, "planned");
     let idle = match decision {
         Decision::Wait(_) => true,
-        Decision::CheckSeed => !context.has_new_seed(&credential, &mut memory).await,
+        Decision::CheckSeed => match context.has_new_seed(&credential, &mut memory).await {
+            Ok(is_new) => !is_new,
+            Err(pause) => return Action::requeue(pause),
+        },
         Decision::Refresh | Decision::Repair => false,
     };
     if idle {
@@ -357,16 +363,21 @@ async fn reconcile(mut credential: Arc<IntegrationCredential>, context: Arc<Cont
         }
         return context.idle(&credential).await;
     }
-    let repaired = match decision {
-        Decision::Repair => context.repair(&credential, found.as_ref()).await,
-        _ => None,
+    let worker = Arc::clone(&context);
+    let pass = async move {
+        let _under_way = under_way;
+        let repaired = match decision {
+            Decision::Repair => worker.repair(&credential, found.as_ref()).await,
+            _ => None,
+        };
+        let pass = match repaired {
+            Some(pass) => pass,
+            None => match worker.refresh(&credential, found).await {
+                Ok(pass) => pass,
+                Err(pause) => return Action::requeue(pause),
+            },
+        };
+        worker.conclude(pass, memory, inputs).await
     };
-    let pass = match repaired {
-        Some(pass) => pass,
-        None => match context.refresh(&credential, found).await {
-            Ok(pass) => pass,
-            Err(pause) => return Action::requeue(pause),
-        },
-    };
-    context.conclude(pass, memory, inputs).await
+    context.make(pass).await
 }

@@ -98,6 +98,16 @@ pub fn rejected(credential: &IntegrationCredential, verdict: Verdict) -> Option<
     ))
 }
 
+/// A seed could not be tried, and the grant in use goes on.
+#[must_use]
+pub fn seed_untried(failure: &Failure) -> String {
+    format!(
+        "the refresh token in the seed could not be tried ({}); the grant that is in use goes on, and it is tried again at the next refresh: {}",
+        failure.reason.as_str(),
+        failure.message
+    )
+}
+
 /// A refresh token may be spent.
 #[must_use]
 pub fn outcome_unknown(credential: &IntegrationCredential) -> Failure {

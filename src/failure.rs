@@ -72,6 +72,8 @@ pub enum Class {
     Ambiguous,
     /// The authorization is gone; only a new one helps.
     NeedsReauthorization,
+    /// The grant cannot be used as it is; nothing is presented until it is mended or replaced.
+    GrantUnusable,
     /// Somebody must change an object; the grant is not dead.
     Misconfiguration,
 }
@@ -98,12 +100,11 @@ impl Reason {
             | Self::TargetNotPublished => Class::Transient,
             Self::RefreshOutcomeUnknown => Class::Ambiguous,
             Self::RateLimited => Class::RateLimited,
-            Self::ReauthorizationRequired
-            | Self::RotationLost
-            | Self::GrantLost
+            Self::ReauthorizationRequired | Self::RotationLost => Class::NeedsReauthorization,
+            Self::GrantLost
             | Self::GrantUnreadable
             | Self::GrantRestored
-            | Self::ProviderChanged => Class::NeedsReauthorization,
+            | Self::ProviderChanged => Class::GrantUnusable,
             Self::UnknownProvider
             | Self::ProviderNotConfigured
             | Self::ProviderNotAllowed
@@ -169,10 +170,23 @@ impl Reason {
         }
     }
 
-    /// Whether `reason`, read back from a status, is one that only a new authorization ends.
+    /// Whether `reason`, read back from a status, is about the credential's own Secrets.
     #[must_use]
-    pub fn is_terminal(reason: &str) -> bool {
-        const TERMINAL: [Reason; 6] = [
+    pub fn concerns_secrets(reason: &str) -> bool {
+        const SECRETS: [Reason; 5] = [
+            Reason::APIServerError,
+            Reason::GrantLost,
+            Reason::GrantUnreadable,
+            Reason::TargetConflict,
+            Reason::TargetNotPublished,
+        ];
+        SECRETS.iter().any(|r| r.as_str() == reason)
+    }
+
+    /// Whether `reason`, read back from a status, says that the grant is gone or cannot be used.
+    #[must_use]
+    pub fn ends_the_grant(reason: &str) -> bool {
+        const ENDS: [Reason; 6] = [
             Reason::ReauthorizationRequired,
             Reason::RotationLost,
             Reason::GrantLost,
@@ -180,6 +194,13 @@ impl Reason {
             Reason::GrantRestored,
             Reason::ProviderChanged,
         ];
+        ENDS.iter().any(|r| r.as_str() == reason)
+    }
+
+    /// Whether `reason`, read back from a status, is one that only a new authorization ends.
+    #[must_use]
+    pub fn is_terminal(reason: &str) -> bool {
+        const TERMINAL: [Reason; 2] = [Reason::ReauthorizationRequired, Reason::RotationLost];
         TERMINAL.iter().any(|r| r.as_str() == reason)
     }
 }
@@ -208,7 +229,7 @@ impl Class {
                 stalled: true,
                 retry: None,
             },
-            Self::Misconfiguration => Consequence {
+            Self::GrantUnusable | Self::Misconfiguration => Consequence {
                 stalled: true,
                 retry: Some((s(5), s(600))),
             },
@@ -309,7 +330,9 @@ mod tests {
             let class = match reason.class() {
                 Class::Transient => "passes by itself",
                 Class::RateLimited | Class::Ambiguous => "waits",
-                Class::NeedsReauthorization | Class::Misconfiguration => "needs you",
+                Class::NeedsReauthorization | Class::GrantUnusable | Class::Misconfiguration => {
+                    "needs you"
+                }
             };
             if reason == Reason::SeedRejected {
                 // A condition of its own.

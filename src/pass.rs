@@ -25,7 +25,7 @@ use crate::{
     clock::Moment,
     failure::{Failure, Reason},
     lock::protocol::Durations,
-    plan::RECHECK,
+    plan::{RECHECK, known_generation},
     provider::{self, Found, Resolver, request_hash},
     refresh::{Outcome, Subject, Tools, refresh},
     request::{RequestError, bounded, optional},
@@ -41,11 +41,15 @@ use crate::{
 /// The field manager of everything that is applied.
 const MANAGER: &str = "tokenward";
 
+/// How long a pass is waited for before it goes on by itself.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// How soon a pass that could not write its status is made again.
 const SOON: Duration = Duration::from_secs(1);
 
-/// The longest sleep: nothing is ever forgotten for longer than a day.
-const LONGEST_SLEEP: Duration = Duration::from_secs(86_400);
+/// The longest sleep. A pass that finds nothing costs no request, and the timers do not see a wall clock
+/// that is set or a machine that was suspended.
+const LONGEST_SLEEP: Duration = Duration::from_secs(600);
 
 /// What reconciling works with, in one scope.
 pub struct Context {
@@ -57,13 +61,27 @@ pub struct Context {
     recorder: Recorder,
     attempts: TaskTracker,
     memory: Mutex<HashMap<String, Memory>>,
+    under_way: Arc<Mutex<HashSet<String>>>,
+}
+
+/// One pass at a time for each credential: held by the pass.
+pub struct UnderWay {
+    uid: String,
+    table: Arc<Mutex<HashSet<String>>>,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.remove(&self.uid);
+    }
 }
 
 /// What a pass came to.
 pub struct Pass {
     credential: Arc<IntegrationCredential>,
     report: Report,
-    gate_missing: bool,
+    again: bool,
 }
 
 impl Context {
@@ -89,6 +107,36 @@ impl Context {
             resolver,
             attempts,
             memory: Mutex::default(),
+            under_way: Arc::default(),
+        }
+    }
+
+    /// The right to make a pass over this credential; `None` while another one is under way.
+    pub fn begin(&self, credential: &IntegrationCredential) -> Option<UnderWay> {
+        let uid = credential.uid().unwrap_or_default();
+        let mut table = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        table.insert(uid.clone()).then(|| UnderWay {
+            uid,
+            table: Arc::clone(&self.under_way),
+        })
+    }
+
+    /// Makes a pass in a task of its own, which neither a cancelled reconcile nor a shutdown aborts. One
+    /// that takes long, because a provider hangs, goes on by itself and does not hold up others.
+    pub async fn make(
+        self: &Arc<Self>,
+        pass: impl Future<Output = Action> + Send + 'static,
+    ) -> Action {
+        match tokio::time::timeout(PATIENCE, self.attempts.spawn(pass.in_current_span())).await {
+            Ok(Ok(action)) => action,
+            Ok(Err(error)) => {
+                tracing::error!(reason = "Panic", %error, "a pass ended unexpectedly");
+                Action::requeue(Duration::from_secs(30))
+            }
+            Err(_) => Action::requeue(PATIENCE),
         }
     }
 
@@ -123,32 +171,42 @@ impl Context {
     }
 
     /// Whether the seed holds an authorization that was not presented before.
+    ///
+    /// # Errors
+    /// When to ask again, where the API server gave no answer.
     pub async fn has_new_seed(
         &self,
         credential: &IntegrationCredential,
         memory: &mut Memory,
-    ) -> bool {
+    ) -> Result<bool, Duration> {
         let recently = memory
             .checked
             .is_some_and(|at| Moment::now().elapsed(at) < RECHECK);
         let watched = self.caches.seed_version(credential);
         if watched.is_none() && recently {
-            return false;
+            return Ok(false);
         }
         if watched.is_some() && watched == memory.seed_version {
-            return false;
+            return Ok(false);
         }
-        memory.checked = Some(Moment::now());
-        memory.seed_version = watched;
         let status = credential.status.clone().unwrap_or_default();
         let known = status
             .grant
             .as_ref()
-            .and_then(|g| g.seed_fingerprint.clone());
-        match self.seed(credential).await {
+            .and_then(|g| g.seed_fingerprint.as_ref());
+        let is_new = match self.seed(credential).await {
             Ok(seed) => {
-                known.as_ref() != Some(&seed.fingerprint)
+                known != Some(&seed.fingerprint)
                     || status::condition(&status, status::SEED_REJECTED).is_some()
+            }
+            // Not looked at.
+            Err(failure) if failure.reason == Reason::APIServerError => {
+                tracing::warn!(
+                    reason = failure.reason.as_str(),
+                    message = failure.message,
+                    "seed not read"
+                );
+                return Err(SOON);
             }
             Err(failure) => {
                 tracing::warn!(
@@ -158,7 +216,10 @@ impl Context {
                 );
                 false
             }
-        }
+        };
+        memory.checked = Some(Moment::now());
+        memory.seed_version = watched;
+        Ok(is_new)
     }
 
     async fn seed(&self, credential: &IntegrationCredential) -> Result<Seed, Failure> {
@@ -201,9 +262,18 @@ impl Context {
         let namespace = credential.namespace().unwrap_or_default();
         let uid = credential.uid().unwrap_or_default();
         let secrets = &self.tools.secrets;
-        let mut report = Report::unchanged(credential);
+        let status = credential.status.as_ref();
+        let known = known_generation(status);
+        let last = status.and_then(|s| s.refresh.as_ref()?.last_error.as_ref());
+        let mut report = Report {
+            // What was wrong with these Secrets is mended by this; a failed refresh is not.
+            aside: !last.is_some_and(|e| Reason::concerns_secrets(&e.reason)),
+            ..Report::unchanged(credential)
+        };
         let stored = secrets.get(&namespace, &credential.grant_name()).await;
         match stored.map(|found| found.map(|secret| Grant::read(&secret, &uid))) {
+            // An older one was put back; behind the gate that is told.
+            Ok(Some(Ok(grant))) if grant.token.generation < known => return None,
             Ok(Some(Ok(grant))) => {
                 let hash = found.map(|f| request_hash(&f.provider, credential));
                 let hash = hash.unwrap_or_default();
@@ -227,7 +297,7 @@ impl Context {
         Some(Pass {
             credential: Arc::clone(credential),
             report,
-            gate_missing: false,
+            again: false,
         })
     }
 
@@ -247,7 +317,7 @@ impl Context {
                 ..Report::unchanged(&credential)
             },
             credential: Arc::clone(&credential),
-            gate_missing: false,
+            again: false,
         };
         let Some(found) = found else {
             return Ok(failed(provider::unknown(&credential)));
@@ -272,23 +342,16 @@ impl Context {
             resolved,
             seed,
         };
-        let tools = Arc::clone(&self.tools);
-        let attempt = async move { refresh(&tools, &subject).await }.in_current_span();
-        // A task of its own: a cancelled reconcile must not abort it, and shutdown waits for it.
-        match self.attempts.spawn(attempt).await {
-            Ok(Outcome::Busy(pause)) => Err(pause),
-            Ok(Outcome::Done {
+        match refresh(&self.tools, &subject).await {
+            Outcome::Busy(pause) => Err(pause),
+            Outcome::Done {
                 report,
                 gate_missing,
-            }) => Ok(Pass {
-                credential,
+            } => Ok(Pass {
+                again: gate_missing || report.seed_pending,
                 report: *report,
-                gate_missing,
+                credential,
             }),
-            Err(error) => {
-                tracing::error!(reason = "Panic", %error, "an attempt ended unexpectedly");
-                Err(Duration::from_secs(30))
-            }
         }
     }
 
@@ -361,22 +424,28 @@ impl Context {
         let Pass {
             credential,
             report,
-            gate_missing,
+            again,
         } = pass;
         let now = Timestamp::now();
-        memory.gate_missing = gate_missing;
         if let Some(version) = &report.target_version {
             memory.target = Some(Written::now(version.clone()));
         }
-        // Whatever was made of this version of the seed, only another one is a reason to look again.
-        memory.seed_version = inputs.seed_version();
-        memory.inputs = Some(inputs);
+        let status = status::after(&credential, &report, now);
+        let refresh = status.refresh.as_ref();
+        memory.not_before = refresh
+            .and_then(|r| r.next_attempt_time.as_ref())
+            .map(|at| at.0);
+        if !report.aside {
+            memory.again = again;
+            // Whatever was made of this version of the seed, only another one is a reason to look again.
+            memory.seed_version = inputs.seed_version();
+            memory.inputs = Some(inputs);
+        }
         // The first status may just have been written; its version is in the recollection.
         let recalled = self.recall(&credential);
         memory.status_version = recalled.status_version.or(memory.status_version);
         memory.status_written = recalled.status_written.or(memory.status_written);
         self.remember(&credential, memory);
-        let status = status::after(&credential, &report, now);
         let before = credential.status.as_ref();
         if !status::is_same(before, &status) {
             if let Err(action) = self.write_status(&credential, &status, false).await {
@@ -386,7 +455,7 @@ impl Context {
                 self.tell(&credential, &transition).await;
             }
         }
-        if gate_missing {
+        if again {
             return Action::requeue(Duration::ZERO);
         }
         self.wake(&credential, &status)

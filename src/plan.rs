@@ -57,8 +57,11 @@ pub struct Facts<'a> {
     /// Whether something that the last failure depended on has changed: the spec, the provider, a
     /// watched Secret.
     pub inputs_changed: bool,
-    /// Whether the gate was found deleted.
-    pub gate_missing: bool,
+    /// Whether the last pass asked for another one: the gate was found deleted, or a new seed waits.
+    pub again: bool,
+    /// When the next attempt may be made at the earliest, as this process remembers: a status that
+    /// cannot be written must not lead to one attempt after the other.
+    pub not_before: Option<Timestamp>,
 }
 
 /// What to do.
@@ -85,19 +88,31 @@ pub fn plan(credential: &IntegrationCredential, facts: &Facts<'_>) -> Decision {
     let machine = credential.spec.oauth2.grant_type == GrantType::ClientCredentials;
     let changed = facts.inputs_changed
         || status.observed_generation != credential.metadata.generation
-        || facts.gate_missing;
+        || facts.again;
     let last = refresh.last_error.as_ref().map(|e| e.reason.as_str());
     let terminal = last.is_some_and(Reason::is_terminal);
     let next_attempt = refresh.next_attempt_time.as_ref().map(|t| t.0);
+    let next_attempt = next_attempt.max(facts.not_before);
     let blocked = !changed && (terminal || next_attempt.is_some_and(|at| at > facts.now));
 
-    if has_token && facts.target != Seen::Unchanged && !blocked {
+    if has_token && facts.target != Seen::Unchanged {
+        // A failure to refresh is no reason to leave the target as it is; one to write it is.
+        let expires = status
+            .token
+            .as_ref()
+            .and_then(|t| t.expiration_time.as_ref());
+        let is_alive = expires.is_none_or(|at| at.0 > facts.now);
+        let next = refresh.next_time.as_ref();
+        let is_due = next.is_some_and(|at| at.0 <= facts.now);
+        let from_grant =
+            !machine && facts.grant != Seen::Missing && is_alive && (!is_due || blocked);
+        if from_grant && !(blocked && last.is_some_and(Reason::concerns_secrets)) {
+            return Decision::Repair;
+        }
         // Without a grant the target was the only place that held the token.
-        return if machine {
-            Decision::Refresh
-        } else {
-            Decision::Repair
-        };
+        if !blocked {
+            return Decision::Refresh;
+        }
     }
     if facts.seed == Seen::Changed && !machine {
         return Decision::CheckSeed;
@@ -220,8 +235,8 @@ pub struct Behind<'a> {
     pub grant: Option<&'a Grant>,
     /// The seed as read.
     pub seed: &'a Result<Seed, Failure>,
-    /// The generation on the gate.
-    pub gate_generation: u64,
+    /// The generation on the gate, where it still says so.
+    pub gate_generation: Option<u64>,
     /// The attempt that the gate marks as unresolved.
     pub unresolved: Option<&'a Unresolved>,
     /// The time.
@@ -253,25 +268,38 @@ pub fn under_gate(b: &Behind<'_>) -> Step {
     let Some(grant) = b.grant else {
         return without_grant(b);
     };
+    let status = b.credential.status.as_ref();
+    let known = known_generation(status).max(b.gate_generation.unwrap_or(0));
+    // A backup that was put back holds a refresh token that is spent, unless they never are.
+    let is_older = grant.token.generation < known;
+    let is_spent = is_older && b.provider.rotation != Rotation::Never;
+    let is_elsewhere = grant.origin != b.origin || grant.client_id != b.client_id;
+    let is_due = is_older || is_due(b.credential, b.provider, &grant.token, b.now);
+    let is_failing = status
+        .and_then(|s| s.refresh.as_ref())
+        .is_some_and(|r| r.failures > 0);
     let new_seed = b
         .seed
         .as_ref()
         .is_ok_and(|seed| grant.verdict(&seed.fingerprint) == Verdict::New);
-    if new_seed {
+    // A grant that works is refreshed first: what becomes of a seed must not cost it its time.
+    if new_seed && (is_spent || is_elsewhere || !is_due || is_failing) {
         return Step::Adopt;
     }
-    // A backup that was put back holds a refresh token that is spent.
-    let known = known_generation(b.credential.status.as_ref()).max(b.gate_generation);
-    if grant.token.generation < known && b.provider.rotation != Rotation::Never {
+    if is_spent {
         return Step::Fail(explain::grant_restored(b.credential, grant, known));
     }
-    if grant.origin != b.origin || grant.client_id != b.client_id {
+    if is_elsewhere {
         return Step::Fail(explain::provider_changed(b.credential, grant, b.origin));
     }
-    // An attempt whose identity is lost cannot be told from one that stored its tokens.
-    let ahead = grant.token.generation > b.gate_generation;
-    let unresolved = b.unresolved.filter(|u| u.is_unknown() || !ahead);
-    if !is_due(b.credential, b.provider, &grant.token, b.now) {
+    let unresolved = b
+        .unresolved
+        .filter(|u| !is_settled(u, grant, b.gate_generation));
+    if b.unresolved.is_some() && unresolved.is_none() {
+        // The attempt had stored its tokens and only not published them.
+        return Step::Publish { unresolved: None };
+    }
+    if !is_due {
         return Step::Publish {
             unresolved: unresolved.cloned(),
         };
@@ -279,13 +307,24 @@ pub fn under_gate(b: &Behind<'_>) -> Step {
     let until = unresolved.and_then(|unresolved| {
         hold_until(b.provider, b.credential, &grant.token, unresolved, b.now)
     });
-    until.map_or(Step::Refresh, Step::Hold)
+    match until {
+        Some(_) if new_seed => Step::Adopt,
+        Some(until) => Step::Hold(until),
+        None => Step::Refresh,
+    }
+}
+
+/// Whether the grant shows that an attempt stored its tokens: they are its own, or later ones. Of an
+/// attempt whose identity is lost, or beside a gate that has lost its generation, that cannot be said.
+fn is_settled(unresolved: &Unresolved, grant: &Grant, gate_generation: Option<u64>) -> bool {
+    let is_ahead = gate_generation.is_some_and(|g| grant.token.generation > g);
+    !unresolved.is_unknown() && (is_ahead || unresolved.attempt == grant.attempt)
 }
 
 fn without_grant(b: &Behind<'_>) -> Step {
     let status = b.credential.status.clone().unwrap_or_default();
     let generation = status.token.map_or(0, |t| t.generation);
-    let had_grant = generation > 0 || b.gate_generation > 0;
+    let had_grant = generation > 0 || b.gate_generation.is_some_and(|g| g > 0);
     let seed = match b.seed {
         Ok(seed) => seed,
         Err(failure) if !had_grant => return Step::Fail(failure.clone()),
@@ -302,7 +341,8 @@ fn without_grant(b: &Behind<'_>) -> Step {
 
 /// The Ambiguous rule: until when to wait before a refresh token is presented that may be spent.
 /// `None`: present it now. If it was rotated, the new one is lost whatever we do; presenting the old
-/// one can only cost the access token that still works.
+/// one can only cost the access token that still works. So it is presented once when the margin before
+/// the expiry begins, and the rest of the access token's life is for people.
 #[must_use]
 pub fn hold_until(
     provider: &Provider,
@@ -312,35 +352,25 @@ pub fn hold_until(
     now: Timestamp,
 ) -> Option<Timestamp> {
     let expires_at = token.expires_at?;
-    let until = latest(token.issued_at, expires_at, credential.refresh_before());
+    let until = if unresolved.retried {
+        expires_at
+    } else {
+        latest(token.issued_at, expires_at, credential.refresh_before())
+    };
     (is_costly(provider, unresolved, now) && now < until).then_some(until)
-}
-
-/// When to try again after an attempt whose outcome is unknown; `None`: after the usual delay.
-#[must_use]
-pub fn after_unknown_outcome(
-    provider: &Provider,
-    credential: &IntegrationCredential,
-    token: &Token,
-    unresolved: &Unresolved,
-    now: Timestamp,
-) -> Option<Timestamp> {
-    let hold = hold_until(provider, credential, token, unresolved, now);
-    // Tried in the time that was left: the rest of the access token's life is for people.
-    let spared = token
-        .expires_at
-        .filter(|expires_at| is_costly(provider, unresolved, now) && now < *expires_at);
-    hold.or(spared)
 }
 
 /// Whether presenting a token that may be spent can cost an access token that still works.
 fn is_costly(provider: &Provider, unresolved: &Unresolved, now: Timestamp) -> bool {
     let grace = provider.reuse_grace.map(Duration::from).unwrap_or_default();
-    let in_grace = unresolved
-        .since
-        .checked_add(grace)
-        .is_ok_and(|end| now < end);
-    provider.reuse_detection == ReuseDetection::RevokesFamily
+    let in_grace = !grace.is_zero()
+        && unresolved.since <= now
+        && unresolved
+            .since
+            .checked_add(grace)
+            .is_ok_and(|end| now < end);
+    provider.rotation != Rotation::Never
+        && provider.reuse_detection == ReuseDetection::RevokesFamily
         && provider.access_token_on_refresh != AccessTokenOnRefresh::Invalidated
         && !in_grace
 }
@@ -400,7 +430,8 @@ mod tests {
         grant: Seen::Unchanged,
         seed: Seen::Unchanged,
         inputs_changed: false,
-        gate_missing: false,
+        again: false,
+        not_before: None,
     };
 
     fn decide(grant_type: &str, status: Value, facts: Facts<'_>) -> Decision {
@@ -441,6 +472,11 @@ mod tests {
             grant: Seen::Missing,
             ..CALM
         };
+        let both_gone = Facts {
+            target: Seen::Missing,
+            grant: Seen::Missing,
+            ..CALM
+        };
         let new_seed = Facts {
             seed: Seen::Changed,
             ..CALM
@@ -454,7 +490,7 @@ mod tests {
             ..CALM
         };
         let no_gate = Facts {
-            gate_missing: true,
+            again: true,
             ..CALM
         };
         let other_hash = Facts {
@@ -513,7 +549,29 @@ mod tests {
                 user,
                 waiting(),
                 edited,
+                Repair,
+            ),
+            (
+                "backing off, target edited",
+                machine,
+                waiting(),
+                edited,
                 Wait(Some(at(7))),
+            ),
+            ("dead, target deleted", user, dead(), gone, Repair),
+            (
+                "conflict, target missing",
+                user,
+                failing("TargetConflict", Some(7)),
+                gone,
+                Wait(Some(at(7))),
+            ),
+            (
+                "grant and target deleted",
+                user,
+                healthy(),
+                both_gone,
+                Refresh,
             ),
             ("backing off, mended", user, waiting(), inputs, Refresh),
             (
@@ -611,6 +669,7 @@ mod tests {
         Unresolved {
             attempt: "a".to_owned(),
             since: at(seconds),
+            retried: false,
         }
     }
 
@@ -619,7 +678,7 @@ mod tests {
         provider: Value,
         grant: Option<Grant>,
         seed: Result<Seed, Failure>,
-        gate_generation: u64,
+        gate_generation: Option<u64>,
         unresolved: Option<Unresolved>,
         now: i64,
     }
@@ -634,7 +693,7 @@ mod tests {
             provider: json!({}),
             grant: Some(grant),
             seed: Ok(seed("known")),
-            gate_generation: 3,
+            gate_generation: Some(3),
             unresolved: None,
             now: 3500,
         }
@@ -695,7 +754,7 @@ mod tests {
         let restored = Scene { status, ..scene() };
         assert_eq!(reason(&step(&restored)), Some(Reason::GrantRestored));
         let by_the_gate = Scene {
-            gate_generation: 4,
+            gate_generation: Some(4),
             ..scene()
         };
         assert_eq!(reason(&step(&by_the_gate)), Some(Reason::GrantRestored));
@@ -717,7 +776,7 @@ mod tests {
         let first = Scene {
             status: json!({"conditions": []}),
             grant: None,
-            gate_generation: 0,
+            gate_generation: Some(0),
             ..scene()
         };
         assert_eq!(step(&first), Step::Adopt);
@@ -728,7 +787,7 @@ mod tests {
         assert_eq!(reason(&step(&lost)), Some(Reason::GrantLost));
         // The status is gone too, but the gate knows.
         let forgotten = Scene {
-            gate_generation: 3,
+            gate_generation: Some(3),
             ..first
         };
         assert_eq!(reason(&step(&forgotten)), Some(Reason::GrantLost));
@@ -757,7 +816,7 @@ mod tests {
         Scene {
             status: json!({"conditions": []}),
             grant: None,
-            gate_generation: 0,
+            gate_generation: Some(0),
             ..scene()
         }
     }
@@ -809,10 +868,10 @@ mod tests {
         assert_eq!(step(&in_margin), Step::Refresh);
         // The grant moved on: the attempt had stored its tokens.
         let ahead = Scene {
-            gate_generation: 2,
+            gate_generation: Some(2),
             ..early(json!({}))
         };
-        assert_eq!(step(&ahead), Step::Refresh);
+        assert_eq!(step(&ahead), Step::Publish { unresolved: None });
         // Of an unknown attempt that cannot be said.
         let unknown = Some(Unresolved::unknown());
         let deleted = Scene {
@@ -833,19 +892,72 @@ mod tests {
     fn after_another_unknown_outcome_the_rest_of_the_tokens_life_is_for_people() {
         let token = scene().grant.unwrap().token;
         let credential = credential("RefreshToken", healthy());
-        let next = |change: Value, now: i64| {
-            after_unknown_outcome(
+        let hold = |change: Value, now: i64| {
+            let retried = Unresolved {
+                retried: true,
+                ..since(now)
+            };
+            hold_until(&provider(&change), &credential, &token, &retried, at(now))
+        };
+        assert_eq!(hold(json!({}), 3300), Some(at(3600)));
+        assert_eq!(hold(json!({}), 3600), None);
+        assert_eq!(hold(json!({"reuseDetection": "RejectOnly"}), 3300), None);
+        assert_eq!(hold(json!({"rotation": "Never"}), 3300), None);
+        // A clock that was set back does not make a grace period.
+        let unresolved = since(3400);
+        let early = |change: Value| {
+            hold_until(
                 &provider(&change),
                 &credential,
                 &token,
-                &since(now),
-                at(now),
+                &unresolved,
+                at(3000),
             )
         };
-        assert_eq!(next(json!({}), 3000), Some(at(3300)));
-        assert_eq!(next(json!({}), 3300), Some(at(3600)));
-        assert_eq!(next(json!({}), 3600), None);
-        assert_eq!(next(json!({"reuseDetection": "RejectOnly"}), 3300), None);
+        assert_eq!(early(json!({})), Some(at(3300)));
+        assert_eq!(early(json!({"reuseGrace": "10m"})), Some(at(3300)));
+    }
+
+    #[test]
+    fn an_attempt_that_stored_its_tokens_is_published_before_anything_else() {
+        let mut stored = Scene {
+            gate_generation: Some(2),
+            unresolved: Some(since(3400)),
+            ..scene()
+        };
+        assert_eq!(step(&stored), Step::Publish { unresolved: None });
+        // The gate has lost its generation, and the grant names the attempt.
+        stored.gate_generation = None;
+        stored.now = 3290;
+        assert_eq!(step(&stored), Step::Hold(at(3300)));
+        stored.grant.as_mut().unwrap().attempt = "a".to_owned();
+        assert_eq!(step(&stored), Step::Publish { unresolved: None });
+    }
+
+    #[test]
+    fn a_new_seed_never_costs_a_working_grant_its_refresh() {
+        let due = Scene {
+            seed: Ok(seed("new")),
+            ..scene()
+        };
+        assert_eq!(step(&due), Step::Refresh);
+        let calm = Scene { now: 60, ..due };
+        assert_eq!(step(&calm), Step::Adopt);
+        let mut status = healthy();
+        status["refresh"]["failures"] = json!(1);
+        let failing = Scene {
+            now: 3500,
+            status,
+            ..calm
+        };
+        assert_eq!(step(&failing), Step::Adopt);
+        let held = Scene {
+            now: 3290,
+            status: healthy(),
+            unresolved: Some(since(2900)),
+            ..failing
+        };
+        assert_eq!(step(&held), Step::Adopt);
     }
 
     #[test]

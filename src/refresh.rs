@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{GrantType, IntegrationCredential, Rotation},
+    api::{AccessTokenOnRefresh, GrantType, IntegrationCredential, Rotation},
     clock::Moment,
     explain,
     failure::{Class, Failure, Reason},
@@ -34,7 +34,7 @@ use crate::{
     provider::Resolved,
     secret::{
         Token,
-        grant::{Grant, GrantError},
+        grant::{Grant, GrantError, SeedRecord, Verdict},
         is_owned,
         seed::Seed,
         store::{Exchanged, Secrets, grant_conflict},
@@ -86,7 +86,8 @@ pub enum Outcome {
 /// How the work behind the gate ended: what people are told, and with what the gate opens.
 struct Opening {
     report: Report,
-    generation: u64,
+    /// The generation of what stands behind the gate, where that is known.
+    generation: Option<u64>,
     unresolved: Option<Unresolved>,
 }
 
@@ -176,31 +177,33 @@ async fn with_grant(tools: &Tools, subject: &Subject, gate: &mut Gate) -> Option
     let base = Base {
         secret: stored.as_ref(),
         grant,
+        known: known_generation(credential, gate),
     };
     match (step, &base.grant, &subject.seed) {
         (Step::Publish { unresolved }, Some(grant), _) => {
             let report = published(tools, subject, grant).await;
             Some(Opening {
-                generation: grant.token.generation,
+                generation: Some(grant.token.generation),
                 report,
                 unresolved,
             })
         }
         (Step::Refresh, Some(grant), _) => {
             let spent = grant.refresh_token.clone();
-            present(tools, subject, gate, &base, &spent, None).await
+            let opening = present(tools, subject, gate, &base.presenting(&spent, None)).await;
+            opening.map(|opening| opening.with_pending_seed(subject, grant))
         }
         (Step::Adopt, _, Ok(seed)) => {
             let spent = seed.refresh_token.clone();
             let as_seed = Some(seed.fingerprint.as_str());
-            present(tools, subject, gate, &base, &spent, as_seed).await
+            present(tools, subject, gate, &base.presenting(&spent, as_seed)).await
         }
         (Step::Hold(until), _, _) => {
             let mut failure = explain::outcome_unknown(credential);
             failure.not_before = Some(until);
             Some(kept(gate, failure))
         }
-        (Step::Fail(mut failure), _, _) => {
+        (Step::Fail(mut failure), _, seed) => {
             if let Some(error) = unreadable {
                 failure.reason = Reason::GrantUnreadable;
                 failure.message = format!(
@@ -209,7 +212,13 @@ async fn with_grant(tools: &Tools, subject: &Subject, gate: &mut Gate) -> Option
                     explain::reseed(credential)
                 );
             }
-            Some(kept(gate, failure))
+            let mut opening = kept(gate, failure);
+            // So that a later seed can be told from this one.
+            let status = credential.status.as_ref().and_then(|s| s.grant.as_ref());
+            if let (Ok(seed), None) = (seed, status.and_then(|g| g.seed_fingerprint.as_ref())) {
+                opening.report.seed_fingerprint = Some(seed.fingerprint.clone());
+            }
+            Some(opening)
         }
         // A step names what it was decided from.
         (Step::Publish { .. } | Step::Refresh | Step::Adopt, _, _) => None,
@@ -220,33 +229,75 @@ async fn with_grant(tools: &Tools, subject: &Subject, gate: &mut Gate) -> Option
 struct Base<'a> {
     secret: Option<&'a Secret>,
     grant: Option<Grant>,
+    /// The highest generation that is known of.
+    known: u64,
 }
 
-impl Base<'_> {
+impl<'a> Base<'a> {
+    fn presenting(&'a self, spent: &'a SecretString, as_seed: Option<&'a str>) -> Presenting<'a> {
+        Presenting {
+            base: self,
+            spent,
+            as_seed,
+        }
+    }
+
+    /// The authorizations that were presented before, as far as anything still tells.
+    fn seeds(&self, credential: &IntegrationCredential) -> Vec<SeedRecord> {
+        if let Some(grant) = &self.grant {
+            return grant.seeds.clone();
+        }
+        let mut seeds = self.secret.map(Grant::salvage_seeds).unwrap_or_default();
+        let status = credential.status.as_ref().and_then(|s| s.grant.as_ref());
+        if let (true, Some(last)) = (
+            seeds.is_empty(),
+            status.and_then(|g| g.seed_fingerprint.as_ref()),
+        ) {
+            seeds.push(SeedRecord {
+                fingerprint: last.clone(),
+                adopted: true,
+            });
+        }
+        seeds
+    }
+
     fn generation(&self) -> u64 {
         self.grant.as_ref().map_or(0, |g| g.token.generation)
     }
 }
 
-/// Presents a refresh token, the grant's or (`as_seed`) the seed's, and stores what comes of it.
+/// A refresh token about to be presented: the grant's, or a seed's.
+struct Presenting<'a> {
+    base: &'a Base<'a>,
+    spent: &'a SecretString,
+    /// The fingerprint of the seed that it is from.
+    as_seed: Option<&'a str>,
+}
+
+/// Presents a refresh token, and stores what comes of it.
 async fn present(
     tools: &Tools,
     subject: &Subject,
     gate: &mut Gate,
-    base: &Base<'_>,
-    spent: &SecretString,
-    as_seed: Option<&str>,
+    presenting: &Presenting<'_>,
 ) -> Option<Opening> {
+    let Presenting {
+        base,
+        spent,
+        as_seed,
+    } = *presenting;
     let Subject {
         credential,
         resolved,
         ..
     } = subject;
     // Preflight: whatever can be found out before the token is spent.
-    if base.grant.is_none()
-        && let Err(failure) = tools.secrets.check_target(credential).await
-    {
+    if let Err(failure) = preflight(tools, subject, base, as_seed).await {
         return Some(kept(gate, failure));
+    }
+    let is_retry = as_seed.is_none() && gate.unresolved().is_some();
+    if is_retry && !gate.note_retried().await {
+        return None;
     }
     if !gate.is_valid() || tools.shutdown.is_cancelled() {
         return None;
@@ -257,8 +308,6 @@ async fn present(
     };
     let attempt = gate.attempt().to_owned();
     let timeout = gate.exchange_timeout();
-    let known_generation =
-        plan::known_generation(credential.status.as_ref()).max(gate.generation());
     let result = gate
         .renewed_while(async {
             let presented = Presented::RefreshToken(spent);
@@ -272,7 +321,7 @@ async fn present(
             let exchanged = Exchanged {
                 base: base.secret,
                 base_generation: base.generation(),
-                known_generation,
+                known_generation: base.known,
                 spent,
                 adopting: as_seed.is_some(),
                 ours,
@@ -283,54 +332,121 @@ async fn present(
             }
         })
         .await;
-    let (sent, answer) = match result {
+    match result {
         Ok((grant, remark)) => {
             let mut report = published(tools, subject, &grant).await;
             report.remark = remark;
             report.refreshed = true;
             report.adopted = as_seed.is_some();
             tracing::info!(generation = grant.token.generation, "token refreshed");
-            return Some(Opening {
-                generation: grant.token.generation,
+            Some(Opening {
+                generation: Some(grant.token.generation),
                 report,
                 unresolved: None,
-            });
+            })
         }
-        Err(Unstored::Refused(sent, failure)) => {
-            return Some(unresolved(gate, sent, failure, base));
-        }
-        Err(Unstored::Answer(sent, answer)) => (sent, answer),
-    };
-    let failure = explain::failure(&answer, spends, credential, &resolved.origin);
-    tracing::warn!(
-        reason = failure.reason.as_str(),
-        code = failure.code,
-        "token not refreshed"
-    );
-    match failure.reason.class() {
-        Class::Ambiguous => {
-            let mut opening = unresolved(gate, sent, failure, base);
-            if let (None, Some(grant), Some(since)) = (as_seed, &base.grant, &opening.unresolved) {
-                let not_before = plan::after_unknown_outcome(
-                    &resolved.provider,
-                    credential,
-                    &grant.token,
-                    since,
-                    Timestamp::now(),
-                );
-                if let Some(failure) = &mut opening.report.failure {
-                    failure.not_before = not_before;
-                }
-            }
-            Some(opening)
-        }
-        Class::NeedsReauthorization => {
-            refused(tools, subject, gate, base, spent, as_seed, failure).await
-        }
-        Class::Transient | Class::RateLimited | Class::Misconfiguration => {
-            Some(kept(gate, failure))
+        Err(Unstored::Refused(sent, failure)) => Some(unresolved(gate, sent, failure, base)),
+        Err(Unstored::Answer(sent, answer)) => {
+            let failure = explain::failure(&answer, spends, credential, &resolved.origin);
+            tracing::warn!(
+                reason = failure.reason.as_str(),
+                code = failure.code,
+                "token not refreshed"
+            );
+            unanswered(tools, subject, gate, presenting, (sent, &answer), failure).await
         }
     }
+}
+
+/// There is an answer, or none, and no tokens: what that means depends on whose token was presented.
+async fn unanswered(
+    tools: &Tools,
+    subject: &Subject,
+    gate: &Gate,
+    presenting: &Presenting<'_>,
+    (sent, answer): (Timestamp, &Answer),
+    failure: Failure,
+) -> Option<Opening> {
+    let Subject {
+        credential,
+        resolved,
+        ..
+    } = subject;
+    let Presenting { base, as_seed, .. } = *presenting;
+    // A seed that cannot be tried leaves a grant that works, and is not in need, as it is.
+    let spared = as_seed.and_then(|_| {
+        base.grant.as_ref().filter(|grant| {
+            let provider = &resolved.provider;
+            grant.token.generation >= base.known
+                && !plan::is_due(credential, provider, &grant.token, Timestamp::now())
+        })
+    });
+    let is_dead = failure.reason.class() == Class::NeedsReauthorization;
+    if is_dead || (is_refusal(answer) && spared.is_some()) {
+        return refused(tools, subject, gate, presenting, failure).await;
+    }
+    if let Some(grant) = spared {
+        let mut report = published(tools, subject, grant).await;
+        report.seed_rejected = Some(explain::seed_untried(&failure));
+        return Some(Opening {
+            generation: Some(grant.token.generation),
+            report,
+            unresolved: gate.unresolved().cloned(),
+        });
+    }
+    if failure.reason.class() != Class::Ambiguous {
+        return Some(kept(gate, failure));
+    }
+    let mut opening = unresolved(gate, sent, failure, base);
+    if let (None, Some(grant), Some(unresolved)) = (as_seed, &base.grant, &opening.unresolved) {
+        let (provider, token) = (&resolved.provider, &grant.token);
+        let not_before =
+            plan::hold_until(provider, credential, token, unresolved, Timestamp::now());
+        if let Some(failure) = &mut opening.report.failure {
+            failure.not_before = not_before;
+        }
+    }
+    Some(opening)
+}
+
+/// What can be found out before a refresh token is spent: that what comes back can be stored, and that
+/// a seed is presented for the credential it was written for.
+async fn preflight(
+    tools: &Tools,
+    subject: &Subject,
+    base: &Base<'_>,
+    as_seed: Option<&str>,
+) -> Result<(), Failure> {
+    let credential = &subject.credential;
+    if let Some(stored) = base.secret {
+        return tools.secrets.check_grant(credential, stored);
+    }
+    if as_seed.is_some() {
+        tools.secrets.check_credential(credential).await?;
+    }
+    tools.secrets.check_target(credential).await?;
+    tools.secrets.rehearse_grant(credential).await
+}
+
+/// Whether the provider answered that it does not want the request, whatever words it found for that.
+fn is_refusal(answer: &Answer) -> bool {
+    matches!(
+        answer,
+        Answer::Answered {
+            status: 400..=499,
+            ..
+        }
+    ) && !matches!(
+        answer,
+        Answer::Answered {
+            status: 401 | 404 | 405 | 408 | 429,
+            ..
+        }
+    )
+}
+
+fn known_generation(credential: &IntegrationCredential, gate: &Gate) -> u64 {
+    plan::known_generation(credential.status.as_ref()).max(gate.generation().unwrap_or(0))
 }
 
 /// Why tokens are not stored.
@@ -346,11 +462,14 @@ async fn refused(
     tools: &Tools,
     subject: &Subject,
     gate: &Gate,
-    base: &Base<'_>,
-    spent: &SecretString,
-    as_seed: Option<&str>,
+    presenting: &Presenting<'_>,
     mut failure: Failure,
 ) -> Option<Opening> {
+    let Presenting {
+        base,
+        spent,
+        as_seed,
+    } = *presenting;
     let credential = &subject.credential;
     let namespace = credential.namespace().unwrap_or_default();
     match (&base.grant, as_seed) {
@@ -367,7 +486,7 @@ async fn refused(
             }
             let report = published(tools, subject, &grant).await;
             return Some(Opening {
-                generation: grant.token.generation,
+                generation: Some(grant.token.generation),
                 report,
                 unresolved: gate.unresolved().cloned(),
             });
@@ -403,7 +522,7 @@ async fn refused(
     report.note_seed(subject);
     Some(Opening {
         report,
-        generation: base.generation().max(gate.generation()),
+        generation: Some(base.generation()),
         unresolved: None,
     })
 }
@@ -433,7 +552,7 @@ async fn without_grant(tools: &Tools, subject: &Subject, gate: &mut Gate) -> Opt
     let hash = found
         .as_ref()
         .and_then(|f| f.annotations().get(target::REQUEST_HASH));
-    let known = plan::known_generation(credential.status.as_ref()).max(gate.generation());
+    let known = known_generation(credential, gate);
     let now = Timestamp::now();
     if let Some(token) = &stored
         && hash == Some(&resolved.request_hash)
@@ -442,7 +561,7 @@ async fn without_grant(tools: &Tools, subject: &Subject, gate: &mut Gate) -> Opt
     {
         let report = publish(tools, subject, token).await;
         return Some(Opening {
-            generation: token.generation,
+            generation: Some(token.generation),
             report,
             unresolved: None,
         });
@@ -476,7 +595,7 @@ async fn without_grant(tools: &Tools, subject: &Subject, gate: &mut Gate) -> Opt
             }
             Opening {
                 report,
-                generation: if stored { generation } else { known },
+                generation: stored.then_some(generation),
                 unresolved: None,
             }
         }
@@ -560,11 +679,7 @@ fn new_grant(
     let mut ours = Grant {
         token: new_token(subject, 0, sent, tokens, asked),
         refresh_token,
-        seeds: base
-            .grant
-            .as_ref()
-            .map(|g| g.seeds.clone())
-            .unwrap_or_default(),
+        seeds: base.seeds(&subject.credential),
         origin: subject.resolved.origin.clone(),
         client_id: subject.resolved.client_id.clone(),
         attempt,
@@ -598,11 +713,33 @@ async fn publish(tools: &Tools, subject: &Subject, token: &Token) -> Report {
         .await;
     match written {
         Ok(published) => Report {
-            token: Some(token.clone()),
+            token: Some(published.newer.unwrap_or_else(|| token.clone())),
             target_version: published.resource_version,
             ..Report::default()
         },
-        Err(failure) => Report::failed(failure),
+        Err(failure) => {
+            let provider = &subject.resolved.provider;
+            let shown = plan::known_generation(subject.credential.status.as_ref());
+            let is_behind = token.generation > shown;
+            let dies = provider.access_token_on_refresh == AccessTokenOnRefresh::Invalidated;
+            Report {
+                target_is_dead: is_behind && dies,
+                ..Report::failed(failure)
+            }
+        }
+    }
+}
+
+impl Opening {
+    /// After a refresh that came first: the new seed is to be looked at next.
+    fn with_pending_seed(mut self, subject: &Subject, grant: &Grant) -> Self {
+        let verdict = subject
+            .seed
+            .as_ref()
+            .map(|seed| grant.verdict(&seed.fingerprint));
+        self.report.seed_pending =
+            self.report.failure.is_none() && matches!(verdict, Ok(Verdict::New));
+        self
     }
 }
 
@@ -620,10 +757,11 @@ fn unresolved(gate: &Gate, sent: Timestamp, failure: Failure, base: &Base<'_>) -
     let now = Unresolved {
         attempt: gate.attempt().to_owned(),
         since: sent,
+        retried: false,
     };
     Opening {
         report: Report::failed(failure),
-        generation: base.generation().max(gate.generation()),
+        generation: Some(base.generation()),
         unresolved: Some(gate.unresolved().cloned().unwrap_or(now)),
     }
 }

@@ -88,8 +88,10 @@ fn sort(error: kube::Error) -> RequestError {
         kube::Error::Api(status) => match status.code {
             404 => RequestError::NotFound,
             409 => RequestError::Conflict,
-            // 429 is sent before anything is done; a 5xx may come from a proxy on the way.
+            // Passing: a token of ours that is being renewed, a server that is busy.
+            401 | 429 => RequestError::Unclear(Some(error)),
             400..=499 => RequestError::Refused(error),
+            // May come from a proxy on the way.
             _ => RequestError::Unclear(Some(error)),
         },
         _ => RequestError::Unclear(Some(error)),

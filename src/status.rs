@@ -30,6 +30,7 @@ pub const SEED_REJECTED: &str = "SeedRejected";
 
 /// What a pass over a credential found and did.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Report {
     /// The token that the target holds now; `None`: as before.
     pub token: Option<Token>,
@@ -49,6 +50,13 @@ pub struct Report {
     pub refreshed: bool,
     /// What went wrong.
     pub failure: Option<Failure>,
+    /// Whether the token in the target is known to be dead: it was replaced, and the target could not be
+    /// written.
+    pub target_is_dead: bool,
+    /// Whether the seed is to be looked at as soon as this pass is over.
+    pub seed_pending: bool,
+    /// Whether the pass had nothing to do with what went wrong before, so that it stays wrong.
+    pub aside: bool,
 }
 
 impl Report {
@@ -96,7 +104,9 @@ pub fn after(
     now: Timestamp,
 ) -> CredentialStatus {
     let mut status = credential.status.clone().unwrap_or_default();
-    status.observed_generation = credential.metadata.generation;
+    if !report.aside {
+        status.observed_generation = credential.metadata.generation;
+    }
     let target = status.target.get_or_insert_default();
     target.name = credential.target_name();
     if report.target_version.is_some() {
@@ -116,7 +126,9 @@ pub fn after(
     if let Some(token) = &report.token {
         refresh.next_time = plan::schedule(credential, token).map(Time);
     }
+    let still_wrong = report.aside && report.failure.is_none() && refresh.failures > 0;
     match &report.failure {
+        None if still_wrong => {}
         None => {
             refresh.failures = 0;
             refresh.next_attempt_time = None;
@@ -125,7 +137,9 @@ pub fn after(
         Some(failure) => failed(&mut refresh, credential, failure, now),
     }
     status.refresh = Some(refresh);
-    set_conditions(&mut status, credential, report, now);
+    if !still_wrong {
+        set_conditions(&mut status, credential, report, now);
+    }
     status
 }
 
@@ -138,7 +152,7 @@ pub fn at(credential: &IntegrationCredential, now: Timestamp) -> Option<Credenti
         return None;
     }
     let last = status.refresh.as_ref().and_then(|r| r.last_error.as_ref());
-    let reason = if last.is_some_and(|e| Reason::is_terminal(&e.reason)) {
+    let reason = if last.is_some_and(|e| Reason::ends_the_grant(&e.reason)) {
         "Invalid"
     } else {
         "Expired"
@@ -250,6 +264,17 @@ fn set_conditions(
         None => set.remove(SEED_REJECTED),
     }
     let Some(failure) = &report.failure else {
+        if !alive {
+            set.set(READY, "False", "Expired", "the token has expired");
+            set.set(STALLED, "False", "Expired", "");
+            set.set(
+                RECONCILING,
+                "True",
+                "Progressing",
+                "obtaining another token",
+            );
+            return;
+        }
         let said = report.remark.clone();
         let said = said.unwrap_or_else(|| explain::valid(credential, has_expiry));
         set.set(READY, "True", "Valid", &said);
@@ -260,11 +285,11 @@ fn set_conditions(
     let class = failure.reason.class();
     let reason = failure.reason.as_str();
     let stalled = class.consequence().stalled;
-    let no_target = failure.reason == Reason::TargetConflict;
+    let no_target = failure.reason == Reason::TargetConflict || report.target_is_dead;
     let (ready, state) = match (alive && !no_target, class) {
         (true, _) if stalled => ("True", "Valid"),
         (true, _) => ("True", "Refreshing"),
-        (false, Class::NeedsReauthorization) => ("False", "Invalid"),
+        (false, Class::NeedsReauthorization | Class::GrantUnusable) => ("False", "Invalid"),
         (false, _) if no_target => ("False", "Invalid"),
         (false, _) if had_token => ("False", "Expired"),
         (false, _) => ("False", "Pending"),
@@ -609,6 +634,25 @@ mod tests {
     }
 
     #[test]
+    fn what_went_wrong_stays_so_when_only_the_target_was_repaired() {
+        let valid = after(&credential(None), &success(1, 0), at(0));
+        let dead = after(&credential(Some(valid)), &failure(R::GrantRestored), at(1));
+        let repaired = Report {
+            refreshed: false,
+            aside: true,
+            target_version: Some("7".to_owned()),
+            ..success(1, 0)
+        };
+        let status = after(&credential(Some(dead.clone())), &repaired, at(2));
+        assert_eq!(said(&status), said(&dead));
+        assert_eq!(status.refresh, dead.refresh);
+        assert_eq!(
+            status.target.unwrap().resource_version.as_deref(),
+            Some("7")
+        );
+    }
+
+    #[test]
     fn events_are_for_transitions() {
         let reasons = |before: Option<&CredentialStatus>, report: &Report| {
             let events = transitions(before, report);
@@ -649,7 +693,11 @@ mod tests {
             at(3599),
         );
         assert_eq!(wake(&retrying, at(3599)), Wake::At(at(3600)));
-        let dead = after(&credential(Some(valid)), &failure(Reason::GrantLost), at(1));
+        let dead = after(
+            &credential(Some(valid)),
+            &failure(Reason::RotationLost),
+            at(1),
+        );
         assert_eq!(wake(&dead, at(1)), Wake::OnChange(Some(at(3600))));
         assert_eq!(wake(&dead, at(3600)), Wake::OnChange(None));
     }

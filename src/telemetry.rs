@@ -1,9 +1,14 @@
 //! Logs: one line each, as JSON or text, with the same field names everywhere (`credential`,
 //! `provider`, `attempt`, `reason`).
 
-use std::io::IsTerminal;
+use std::{io::IsTerminal, str::FromStr};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter,
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 /// The form of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -35,20 +40,25 @@ pub fn start(
     filter: &str,
     format: LogFormat,
 ) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let directives = format!("{filter},{}", NEVER_BELOW.join(","));
-    let filter = EnvFilter::builder().parse(directives)?;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let filter = EnvFilter::builder().parse(filter)?;
+    // A filter of its own: a user's filter for a span would override directives beside it.
+    let hard = Targets::from_str(&format!("trace,{}", NEVER_BELOW.join(",")))
+        .unwrap_or_else(|_| Targets::new().with_default(LevelFilter::WARN));
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry().with(hard).with(filter);
     match format {
-        LogFormat::Json => lines
-            .json()
-            .flatten_event(true)
-            .with_current_span(true)
-            .with_span_list(false)
+        LogFormat::Json => registry
+            .with(
+                lines
+                    .json()
+                    .flatten_event(true)
+                    .with_current_span(true)
+                    .with_span_list(false),
+            )
             .init(),
-        LogFormat::Text => lines.compact().init(),
+        LogFormat::Text => registry.with(lines.compact()).init(),
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use kube::{CustomResource, KubeSchema, ResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::CredentialStatus;
+use super::{CredentialStatus, Duration};
 
 /// Keeps one credential for an integration alive: refreshes its token before it expires and writes
 /// it into a Secret that pods mount.
@@ -71,6 +71,8 @@ pub struct IntegrationCredentialSpec {
         .message("grantType RefreshToken needs seedSecretRef: the Secret with the first refresh_token"),
     validation = Rule::new("self.grantType != 'ClientCredentials' || !has(self.seedSecretRef)")
         .message("grantType ClientCredentials takes no seedSecretRef: the token is obtained with the client of the provider object; remove seedSecretRef or use grantType RefreshToken"),
+    validation = Rule::new("!has(self.seedSecretRef) || !self.seedSecretRef.name.endsWith('.grant')")
+        .message("spec.oauth2.seedSecretRef.name must not end with '.grant': such Secrets hold the refresh tokens of credentials, and each refresh token belongs to one credential"),
     validation = Rule::new("self.grantType == oldSelf.grantType")
         .message("spec.oauth2.grantType cannot change: create another credential"),
 )]
@@ -184,16 +186,11 @@ pub struct Refresh {
     /// Defaults to `5m`; at most half of the token's lifetime is used, so that a token that lives
     /// shorter than this is not refreshed all the time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        with = "Option<String>",
-        length(max = 32),
-        pattern(r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$")
-    )]
     #[x_kube(
         validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('8760h')")
             .message("spec.refresh.before must be a duration from 1s to 8760h, such as 5m"),
     )]
-    pub before: Option<kube::core::Duration>,
+    pub before: Option<Duration>,
 }
 
 impl IntegrationCredential {

@@ -1,6 +1,7 @@
 //! The API: what people write and read with kubectl. Types, validation rules and derived names; no I/O.
 
 mod credential;
+mod duration;
 mod provider;
 mod status;
 
@@ -8,6 +9,7 @@ pub use credential::{
     GrantType, IntegrationCredential, IntegrationCredentialSpec, LocalSecretReference, OAuth2,
     ProviderKind, ProviderReference, Refresh, Target,
 };
+pub use duration::Duration;
 pub use provider::{
     AccessTokenOnRefresh, ClientAuthentication, ClusterOAuthProvider, ClusterOAuthProviderSpec,
     OAuthClient, OAuthProvider, OAuthProviderSpec, Provider, ReuseDetection, Rotation,

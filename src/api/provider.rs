@@ -6,7 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::GrantType;
+use super::{Duration, GrantType};
 
 /// What both kinds of provider object describe.
 ///
@@ -46,16 +46,11 @@ pub struct Provider {
     /// How long a spent refresh token may be presented again and gives the same answer, as a Go
     /// duration. `0s`, the default: not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        with = "Option<String>",
-        length(max = 32),
-        pattern(r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$")
-    )]
     #[x_kube(
         validation = Rule::new("duration(self) >= duration('0s') && duration(self) <= duration('8760h')")
             .message("spec.reuseGrace must be a duration of at most 8760h, such as 30s"),
     )]
-    pub reuse_grace: Option<kube::core::Duration>,
+    pub reuse_grace: Option<Duration>,
 
     /// What presenting a spent refresh token costs: `RejectOnly` (that request fails) or
     /// `RevokesFamily` (every token of the authorization ends; RFC 9700 section 4.14.2).
@@ -70,16 +65,11 @@ pub struct Provider {
     /// The lifetime of tokens whose answer states none, as a Go duration. Without it such a token
     /// is served until it is replaced by hand: nobody knows when to refresh it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        with = "Option<String>",
-        length(max = 32),
-        pattern(r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$")
-    )]
     #[x_kube(
         validation = Rule::new("duration(self) >= duration('1s')")
             .message("spec.defaultLifetime must be a duration of at least 1s, such as 1h"),
     )]
-    pub default_lifetime: Option<kube::core::Duration>,
+    pub default_lifetime: Option<Duration>,
 }
 
 /// The client that is registered with the provider.

@@ -129,7 +129,16 @@ impl Gates {
         GateState::open(0, durations).write(&mut lease, Moment::now().wall);
         match bounded(self.api(credential).create(&PostParams::default(), &lease)).await {
             Ok(created) => Ok(Some(created)),
-            Err(RequestError::Conflict) => Ok(None),
+            Err(RequestError::Conflict) => {
+                let found = optional(self.api(credential).get(&credential.gate_name())).await?;
+                match found {
+                    Some(found) if !is_of(&found, credential) => {
+                        self.withdraw(credential, &found).await;
+                        Err(RequestError::Conflict)
+                    }
+                    _ => Ok(None),
+                }
+            }
             Err(error) => Err(error),
         }
     }
@@ -167,11 +176,33 @@ impl Gates {
             attempt,
             table: Arc::clone(&self.running),
         };
+        let mut first_sent = None;
+        let mut settle = None;
         for _ in 0..TRIES {
             let found = optional(api.get(&name)).await?;
-            let sent = Moment::now();
-            let (lease, state, settle) = if let Some(lease) = found {
+            if let Some(found) = &found
+                && !is_of(found, credential)
+            {
+                // Of a credential of the same name that is gone, and soon to be collected.
+                self.withdraw(credential, found).await;
+                return Ok(Entered::Busy(durations.writer_lease / 3));
+            }
+            let sent = *first_sent.get_or_insert_with(Moment::now);
+            let (lease, state) = if let Some(lease) = found {
                 let gate = GateState::read(&lease, &durations);
+                if gate.holder.as_ref() == Some(&holder) {
+                    // A close of ours that was answered too late, or not at all, has been stored.
+                    return Ok(Entered::Mine(Box::new(Gate {
+                        api,
+                        lease,
+                        state: gate,
+                        durations,
+                        written: sent,
+                        lost: false,
+                        settle,
+                        _running: running,
+                    })));
+                }
                 let unchanged_for = self.observe(credential, &lease);
                 let is_running = |attempt: &str| lock(&self.running).contains(attempt);
                 match enter(&gate, unchanged_for, &self.incarnation, is_running) {
@@ -179,7 +210,7 @@ impl Gates {
                         let holder = holder.clone();
                         let state =
                             gate.closed(holder, priority, unresolved, &durations, sent.wall);
-                        (lease, state, None)
+                        (lease, state)
                     }
                     Entry::Wait(left) => {
                         return Ok(Entered::Busy(left.min(gate.writer_lease / 3)));
@@ -197,8 +228,8 @@ impl Gates {
                     sent.wall,
                 );
                 let longest = durations.writer_lease + durations.takeover_delay();
-                let settle = longest.mul_f64(1.0 + CLOCK_DRIFT);
-                (new_lease(credential), state, Some(settle))
+                settle = Some(longest.mul_f64(1.0 + CLOCK_DRIFT));
+                (new_lease(credential), state)
             };
             let mut wanted = lease;
             state.write(&mut wanted, sent.wall);
@@ -264,10 +295,42 @@ impl Gate {
         self.state.holder.as_ref().map_or("", |h| &h.attempt)
     }
 
-    /// The generation of the token when the gate was opened last.
+    /// The generation of the token when the gate was opened last, where the gate still says so.
     #[must_use]
-    pub fn generation(&self) -> u64 {
+    pub fn generation(&self) -> Option<u64> {
         self.state.generation
+    }
+
+    /// Notes that the token of the unresolved attempt is presented once more, before that is done.
+    /// Whether the note is on the gate.
+    pub async fn note_retried(&mut self) -> bool {
+        let Some(unresolved) = &mut self.state.unresolved else {
+            return true;
+        };
+        unresolved.retried = true;
+        let sent = Moment::now();
+        let mut wanted = self.lease.clone();
+        self.state.write(&mut wanted, sent.wall);
+        match write(&self.api, &self.lease.name_any(), &wanted, &self.state).await {
+            Ok(Written::Stored(lease)) => {
+                self.lease = lease;
+                self.written = sent;
+                true
+            }
+            Ok(Written::Found(lease)) => {
+                let found = GateState::read(&lease, &self.durations);
+                self.lease = lease;
+                found.unresolved.is_some_and(|u| u.retried)
+            }
+            Ok(Written::Lost) => {
+                self.lost = true;
+                false
+            }
+            Err(error) => {
+                tracing::debug!(%error, "retry not noted on the gate");
+                false
+            }
+        }
     }
 
     /// The attempt whose outcome is unknown, if there is one.
@@ -338,12 +401,13 @@ impl Gate {
     }
 
     /// Opens the gate at `generation`, with what is still `unresolved`.
-    pub async fn open(mut self, generation: u64, unresolved: Option<Unresolved>) -> Opened {
+    pub async fn open(mut self, generation: Option<u64>, unresolved: Option<Unresolved>) -> Opened {
         let name = self.lease.name_any();
         let mine = self.state.holder.take();
         self.state.phase = Phase::Open;
         self.state.closed_at = None;
-        self.state.generation = generation;
+        // Never below what it has said before.
+        self.state.generation = self.state.generation.max(generation);
         self.state.unresolved = unresolved;
         let start = Moment::now();
         let mut pause = Duration::from_millis(50);
@@ -418,6 +482,15 @@ async fn write(
             }
         }
     }
+}
+
+/// Whether a gate was made for this very credential, and not for another of the same name.
+fn is_of(lease: &Lease, credential: &IntegrationCredential) -> bool {
+    let uid = credential.uid().unwrap_or_default();
+    lease
+        .owner_references()
+        .iter()
+        .any(|owner| owner.uid == uid)
 }
 
 fn new_lease(credential: &IntegrationCredential) -> Lease {

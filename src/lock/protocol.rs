@@ -27,6 +27,7 @@ const ATTEMPT: &str = "tokenward.dev/attempt";
 const TAKEOVER_DELAY: &str = "tokenward.dev/takeover-delay-seconds";
 const UNRESOLVED: &str = "tokenward.dev/unresolved";
 const UNRESOLVED_SINCE: &str = "tokenward.dev/unresolved-since";
+const RETRIED: &str = "tokenward.dev/unresolved-retried";
 const CLOSED_AT: &str = "tokenward.dev/closed-at";
 
 /// What goes on behind the gate.
@@ -104,6 +105,8 @@ pub struct Unresolved {
     /// When it can have presented the token at the earliest; a provider's grace period counts from
     /// then. The epoch where that is not known.
     pub since: Timestamp,
+    /// Whether the token has been presented once more since, as the rule allows.
+    pub retried: bool,
 }
 
 impl Unresolved {
@@ -113,6 +116,7 @@ impl Unresolved {
         Self {
             attempt: UNKNOWN_ATTEMPT.to_owned(),
             since: Timestamp::UNIX_EPOCH,
+            retried: false,
         }
     }
 
@@ -132,8 +136,8 @@ pub struct GateState {
     pub phase: Phase,
     /// Why it was closed last.
     pub priority: Priority,
-    /// The generation of the token when the gate was opened last.
-    pub generation: u64,
+    /// The generation of the token when the gate was opened last; `None`: an edit has taken it away.
+    pub generation: Option<u64>,
     /// When the holder closed it.
     pub closed_at: Option<Timestamp>,
     /// The attempt whose exchange has an unknown outcome, until that is settled.
@@ -152,7 +156,7 @@ impl GateState {
             holder: None,
             phase: Phase::Open,
             priority: Priority::Refresh,
-            generation,
+            generation: Some(generation),
             closed_at: None,
             unresolved: None,
             writer_lease: durations.writer_lease,
@@ -170,8 +174,9 @@ impl GateState {
         let seconds = |value: Option<u64>, fallback: Duration| {
             value.map_or(fallback, |s| Duration::from_secs(s.clamp(1, 86_400)))
         };
-        let holder = spec.holder_identity.filter(|h| !h.is_empty()).map(|h| {
-            let (incarnation, attempt) = h.split_once('/').unwrap_or((h.as_str(), UNKNOWN_ATTEMPT));
+        let mut holder = spec.holder_identity.filter(|h| !h.is_empty()).map(|h| {
+            let (incarnation, attempt) =
+                h.rsplit_once('/').unwrap_or((h.as_str(), UNKNOWN_ATTEMPT));
             Holder {
                 incarnation: incarnation.to_owned(),
                 attempt: attempt.to_owned(),
@@ -187,8 +192,14 @@ impl GateState {
         let mut unresolved = attempt.map(|attempt| Unresolved {
             attempt: attempt.clone(),
             since: time(UNRESOLVED_SINCE).unwrap_or(Timestamp::UNIX_EPOCH),
+            retried: notes.contains_key(RETRIED),
         });
         if holder.is_none() && phase != Phase::Open {
+            // Somebody took the holder's name away; the holder may be at work all the same.
+            holder = Some(Holder {
+                incarnation: String::new(),
+                attempt: UNKNOWN_ATTEMPT.to_owned(),
+            });
             unresolved.get_or_insert_with(Unresolved::unknown);
         }
         Self {
@@ -198,10 +209,7 @@ impl GateState {
                 Some("update") => Priority::Update,
                 _ => Priority::Refresh,
             },
-            generation: notes
-                .get(GENERATION)
-                .and_then(|g| g.parse().ok())
-                .unwrap_or(0),
+            generation: notes.get(GENERATION).and_then(|g| g.parse().ok()),
             closed_at: time(CLOSED_AT),
             unresolved,
             writer_lease: seconds(
@@ -235,7 +243,7 @@ impl GateState {
         };
         let attempt = self.holder.as_ref().map(|h| h.attempt.clone());
         note(PHASE, Some(phase.to_owned()));
-        note(GENERATION, Some(self.generation.to_string()));
+        note(GENERATION, self.generation.map(|g| g.to_string()));
         note(PRIORITY, attempt.is_some().then(|| priority.to_owned()));
         note(
             TAKEOVER_DELAY,
@@ -244,6 +252,8 @@ impl GateState {
         let unresolved = self.unresolved.as_ref();
         note(UNRESOLVED, unresolved.map(|u| u.attempt.clone()));
         note(UNRESOLVED_SINCE, unresolved.map(|u| u.since.to_string()));
+        let retried = unresolved.is_some_and(|u| u.retried);
+        note(RETRIED, retried.then(|| "true".to_owned()));
         note(CLOSED_AT, self.closed_at.map(|at| at.to_string()));
         note(ATTEMPT, attempt);
         let spec = lease.spec.get_or_insert_with(LeaseSpec::default);
@@ -334,6 +344,7 @@ pub fn enter(
         Phase::Open | Phase::Refreshing => Some(gate.unresolved.clone().unwrap_or(Unresolved {
             attempt: holder.attempt.clone(),
             since: gate.closed_at.unwrap_or(Timestamp::UNIX_EPOCH),
+            retried: false,
         })),
     };
     Entry::Close { unresolved }
@@ -358,6 +369,7 @@ mod tests {
         Unresolved {
             attempt: attempt.to_owned(),
             since: CLOSED,
+            retried: false,
         }
     }
 
@@ -479,7 +491,10 @@ mod tests {
             GateState::open(7, &durations()),
             closed_by("other", Phase::Draining),
             GateState {
-                unresolved: Some(attempt("a0")),
+                unresolved: Some(Unresolved {
+                    retried: true,
+                    ..attempt("a0")
+                }),
                 priority: Priority::Update,
                 ..closed_by("pod-1", Phase::Refreshing)
             },
@@ -494,7 +509,10 @@ mod tests {
     fn an_unreadable_gate_is_never_taken_for_open() {
         let gate = GateState::read(&Lease::default(), &durations());
         assert_eq!(gate.phase, Phase::Refreshing);
+        assert_eq!(gate.generation, None);
         assert_eq!(gate.unresolved, Some(Unresolved::unknown()));
+        let waited = enter(&gate, Duration::ZERO, ME, |_| false);
+        assert_eq!(waited, Entry::Wait(gate.expires_after()));
         let mut lease = Lease::default();
         closed_by("other", Phase::Refreshing).write(&mut lease, Timestamp::UNIX_EPOCH);
         lease.spec.as_mut().unwrap().holder_identity = Some("garbage".to_owned());

@@ -20,8 +20,9 @@ use super::{
 /// The longest body that is read.
 const LONGEST_BODY: usize = 64 * 1024;
 
-/// How long a connection may take, TLS included.
-const CONNECT: Duration = Duration::from_secs(10);
+/// How long a connection may take, TLS included, at most. Less than half of the shortest exchange: what
+/// runs out before a connection stands has sent nothing, and must not look as if it had.
+const CONNECT: Duration = Duration::from_millis(2400);
 
 /// Why a token URL cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,13 +56,13 @@ pub struct Endpoint {
 impl Endpoint {
     /// # Errors
     /// When no TLS provider is installed or the system's certificates cannot be read.
-    pub fn new(allow_http_loopback: bool) -> Result<Self, reqwest::Error> {
+    pub fn new(allow_http_loopback: bool, timeout: Duration) -> Result<Self, reqwest::Error> {
         let builder = || {
             reqwest::Client::builder()
                 .user_agent(concat!("tokenward/", env!("CARGO_PKG_VERSION")))
                 .redirect(redirect::Policy::none())
                 .retry(retry::never())
-                .connect_timeout(CONNECT)
+                .connect_timeout(CONNECT.min(timeout / 2))
         };
         Ok(Self {
             fresh: builder().pool_max_idle_per_host(0).build()?,
@@ -224,8 +225,8 @@ mod tests {
     #[test]
     fn only_https_and_loopback_where_allowed() {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let strict = Endpoint::new(false).unwrap();
-        let lenient = Endpoint::new(true).unwrap();
+        let strict = Endpoint::new(false, CONNECT).unwrap();
+        let lenient = Endpoint::new(true, CONNECT).unwrap();
         assert!(strict.check("https://login.example.com/token").is_ok());
         for url in [
             "http://127.0.0.1:80/t",

@@ -2,10 +2,10 @@
 //! nothing it is fed makes it panic, and a refresh token that is there is never dropped because
 //! something beside it is odd.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use secrecy::SecretString;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 
 /// Longer lifetimes are no lifetimes (100 years); they would overflow calendars further on.
 const LONGEST: u64 = 100 * 366 * 86_400;
@@ -48,12 +48,22 @@ pub enum Lifetime {
 /// Reads a body by its content, whatever its content type says: JSON, else form-encoded.
 #[must_use]
 pub fn read(body: &[u8]) -> Reading {
-    let fields = match serde_json::from_slice(body) {
-        Ok(Value::Object(fields)) => fields,
-        Ok(_) => return Reading::Unreadable,
-        Err(_) => form(body),
-    };
-    read_fields(fields)
+    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
+    read_fields(json(body).unwrap_or_else(|| form(body)))
+}
+
+/// The fields of a JSON object. Each is read by itself: a value that is no JSON to a strict reader (a
+/// number out of range, half of a surrogate pair, text that is not UTF-8, something behind the object)
+/// must not cost the tokens beside it.
+fn json(body: &[u8]) -> Option<Map<String, Value>> {
+    let text = String::from_utf8_lossy(body);
+    let mut values = serde_json::Deserializer::from_str(&text).into_iter();
+    let fields: BTreeMap<String, Box<RawValue>> = values.next()?.ok()?;
+    let read = fields.into_iter().filter_map(|(key, raw)| {
+        let value = serde_json::from_str(raw.get()).ok()?;
+        Some((key, value))
+    });
+    Some(read.collect())
 }
 
 fn form(body: &[u8]) -> Map<String, Value> {
@@ -230,6 +240,26 @@ mod tests {
         assert_eq!(tokens.access_token.expose_secret(), "a+t");
         assert_eq!(tokens.lifetime, Lifetime::Stated(Duration::from_secs(60)));
         assert_eq!(tokens.scopes.unwrap(), ["a", "b"]);
+    }
+
+    #[test]
+    fn what_is_odd_beside_the_tokens_does_not_cost_them() {
+        for body in [
+            &b"\xEF\xBB\xBF{\"access_token\":\"at\",\"refresh_token\":\"rt\"}"[..],
+            b"{\"access_token\":\"at\",\"refresh_token\":\"rt\",\"name\":\"\xE9\"}",
+            b"{\"access_token\":\"at\",\"refresh_token\":\"rt\",\"name\":\"\\ud800\"}",
+            b"{\"access_token\":\"at\",\"refresh_token\":\"rt\",\"n\":1e999}",
+            b"{\"access_token\":\"at\",\"refresh_token\":\"rt\"}\n<!-- cached -->",
+            b" {\"access_token\":\"at\",\"refresh_token\":\"rt\"}{}",
+        ] {
+            let kept = tokens(body).refresh_token.unwrap();
+            assert_eq!(
+                kept.expose_secret(),
+                "rt",
+                "{}",
+                String::from_utf8_lossy(body)
+            );
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    TOKEN_GENERATION, Token, ValueError, bytes, is_owned, parsed, parsed_optional, text, token,
+    TOKEN_GENERATION, Token, ValueError, bytes, is_owned, parsed, parsed_optional, stored, text,
 };
 use crate::api::{CREDENTIAL_LABEL, IntegrationCredential, ROLE_LABEL, WATCH_LABEL};
 
@@ -81,13 +81,13 @@ impl Grant {
         Ok(Self {
             token: Token {
                 generation: parsed(secret, TOKEN_GENERATION).map_err(at(TOKEN_GENERATION))?,
-                access_token: token(secret, "access_token").map_err(at("access_token"))?,
+                access_token: stored(secret, "access_token").map_err(at("access_token"))?,
                 token_type: string("token_type")?,
                 scopes: scopes(text(secret, "scope").unwrap_or_default()),
                 issued_at: parsed(secret, "issued_at").map_err(at("issued_at"))?,
                 expires_at: parsed_optional(secret, "expires_at").map_err(at("expires_at"))?,
             },
-            refresh_token: token(secret, "refresh_token").map_err(at("refresh_token"))?,
+            refresh_token: stored(secret, "refresh_token").map_err(at("refresh_token"))?,
             seeds: serde_json::from_str(&string("seeds")?)
                 .map_err(|_| GrantError::Value("seeds", ValueError::Malformed))?,
             origin: string("origin")?,
@@ -144,6 +144,22 @@ impl Grant {
         }
     }
 
+    /// What an unusable grant still tells of the authorizations that were presented.
+    #[must_use]
+    pub fn salvage_seeds(secret: &Secret) -> Vec<SeedRecord> {
+        let seeds = text(secret, "seeds").unwrap_or_default();
+        serde_json::from_str(seeds).unwrap_or_default()
+    }
+
+    /// Takes over what another grant remembers and this one does not, as older.
+    pub fn remember_also(&mut self, seeds: &[SeedRecord]) {
+        let known = |s: &&SeedRecord| self.seeds.iter().all(|k| k.fingerprint != s.fingerprint);
+        let mut all: Vec<_> = seeds.iter().filter(known).cloned().collect();
+        all.append(&mut self.seeds);
+        self.seeds = all;
+        self.forget();
+    }
+
     /// Remembers that a seed was presented.
     pub fn remember(&mut self, fingerprint: &str, adopted: bool) {
         self.seeds.retain(|s| s.fingerprint != fingerprint);
@@ -151,6 +167,10 @@ impl Grant {
             fingerprint: fingerprint.to_owned(),
             adopted,
         });
+        self.forget();
+    }
+
+    fn forget(&mut self) {
         // The authorization that is in use is never forgotten, however many were refused after it.
         while self.seeds.len() > HISTORY {
             let latest = self.seeds.iter().rposition(|s| s.adopted);
@@ -209,7 +229,8 @@ pub fn merge(
     }
     let rotated = ours.refresh_token.expose_secret() != spent.expose_secret();
     let stored_is_spent = stored.refresh_token.expose_secret() == spent.expose_secret();
-    let moved = stored.token.generation != base;
+    // One with a lower generation is older: somebody put a backup back.
+    let moved = stored.token.generation > base;
     if !moved || adopting || (rotated && stored_is_spent) {
         Merge::Write(stored.token.generation)
     } else {
@@ -287,7 +308,7 @@ mod tests {
         ] {
             let mut secret = whole.clone();
             let data = secret.data.as_mut().unwrap();
-            data.insert(key.to_owned(), bytes("\u{1}"));
+            data.insert(key.to_owned(), bytes(""));
             assert!(Grant::read(&secret, "uid-1").is_err(), "{key}");
         }
         for key in [
@@ -347,6 +368,11 @@ mod tests {
         // Somebody stored another authorization meanwhile.
         raised.refresh_token = "other".into();
         assert_eq!(merge(&ours, &raised, false), Merge::Drop);
+        // A backup that was put back meanwhile is older than both.
+        assert_eq!(
+            merge(&ours, &sample(3, "rt-3", now), false),
+            Merge::Write(3)
+        );
         // A new authorization that the provider took is kept.
         assert_eq!(merge(&ours, &raised, true), Merge::Write(9));
     }

@@ -81,6 +81,14 @@ pub fn token(secret: &Secret, key: &str) -> Result<SecretString, ValueError> {
     }
 }
 
+/// A value of ours, as it was written.
+fn stored(secret: &Secret, key: &str) -> Result<SecretString, ValueError> {
+    match text(secret, key)? {
+        "" => Err(ValueError::Empty),
+        value => Ok(value.into()),
+    }
+}
+
 /// A value of ours that parses.
 fn parsed<T: std::str::FromStr>(secret: &Secret, key: &str) -> Result<T, ValueError> {
     text(secret, key)?

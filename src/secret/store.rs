@@ -8,7 +8,7 @@ use secrecy::SecretString;
 
 use super::{
     Token,
-    grant::{Grant, GrantError, Merge, merge},
+    grant::{self, Grant, GrantError, Merge, merge, own},
     is_owned, target,
 };
 use crate::{
@@ -21,8 +21,8 @@ use crate::{
 /// How often a write of the target that lost a race is tried again.
 const TRIES: u32 = 5;
 
-/// How long a grant is tried to be stored that the API server clearly refuses.
-const REFUSED_FOR: Duration = Duration::from_secs(120);
+/// After how long it is asked whether the credential still exists whose grant cannot be stored.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The Secrets as this process reads and writes them. Nothing is cached: a stale Secret is how
 /// refresh tokens get lost.
@@ -37,6 +37,8 @@ pub struct Published {
     pub resource_version: Option<String>,
     /// Whether something had to be written.
     pub written: bool,
+    /// The token that stands there, where it is a newer one than was to be published.
+    pub newer: Option<Token>,
 }
 
 /// A grant as it was read before an exchange, and the exchange that it is now to record.
@@ -98,12 +100,13 @@ impl Secrets {
                 if !is_owned(found, &credential.uid().unwrap_or_default()) {
                     return Err(target_conflict(&namespace, &name));
                 }
-                let newer = target::read(found).is_some_and(|t| t.generation > token.generation);
+                let newer = target::read(found).filter(|t| t.generation > token.generation);
                 let wanted = target::render(token, request_hash, credential, Some(found));
-                if newer || target::is_same(&wanted, found) {
+                if newer.is_some() || target::is_same(&wanted, found) {
                     return Ok(Published {
                         resource_version: found.resource_version(),
                         written: false,
+                        newer,
                     });
                 }
             }
@@ -120,6 +123,7 @@ impl Secrets {
                     return Ok(Published {
                         resource_version: stored.resource_version(),
                         written: true,
+                        newer: None,
                     });
                 }
                 Err(error) => last = Some(error),
@@ -152,11 +156,93 @@ impl Secrets {
         }
     }
 
+    /// Whether a grant can be replaced: asked before its refresh token is spent.
+    ///
+    /// # Errors
+    /// `GrantUnreadable`, where the Secret is immutable or about to go.
+    pub fn check_grant(
+        &self,
+        credential: &IntegrationCredential,
+        stored: &Secret,
+    ) -> Result<(), Failure> {
+        let why = if stored.immutable == Some(true) {
+            "immutable, so that the next refresh token could not be stored"
+        } else if stored.metadata.deletion_timestamp.is_some() {
+            "being deleted"
+        } else {
+            return Ok(());
+        };
+        Err(Failure::new(
+            Reason::GrantUnreadable,
+            format!(
+                "Secret {}/{} is {why}; its refresh token is not presented. Make a copy of it that can be changed",
+                credential.namespace().unwrap_or_default(),
+                credential.grant_name()
+            ),
+        ))
+    }
+
+    /// Whether a first grant could be stored: asked of the API server, without doing it, before the
+    /// seed is spent for it.
+    ///
+    /// # Errors
+    /// The API server's refusal.
+    pub async fn rehearse_grant(&self, credential: &IntegrationCredential) -> Result<(), Failure> {
+        let mut rehearsal = Secret::default();
+        own(
+            &mut rehearsal,
+            credential,
+            &credential.grant_name(),
+            "grant",
+        );
+        rehearsal.type_ = Some(grant::TYPE.to_owned());
+        let params = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        let api = self.api(&credential.namespace().unwrap_or_default());
+        match bounded(api.create(&params, &rehearsal)).await {
+            // It has come into being meanwhile; the merge rule will decide.
+            Ok(_) | Err(RequestError::Conflict) => Ok(()),
+            Err(error) => {
+                let what = format!("create Secret {}", credential.grant_name());
+                Err(error.failure(&what))
+            }
+        }
+    }
+
+    /// Whether this very credential still exists: a seed of another one of its name is not its own.
+    ///
+    /// # Errors
+    /// `APIServerError`, where it does not, or nobody knows.
+    pub async fn check_credential(
+        &self,
+        credential: &IntegrationCredential,
+    ) -> Result<(), Failure> {
+        match self.is_there(credential).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Failure::new(
+                Reason::APIServerError,
+                "the credential was deleted meanwhile",
+            )),
+            Err(error) => Err(error.failure("get the credential")),
+        }
+    }
+
+    async fn is_there(&self, credential: &IntegrationCredential) -> Result<bool, RequestError> {
+        let namespace = credential.namespace().unwrap_or_default();
+        let api: Api<IntegrationCredential> = Api::namespaced(self.client.clone(), &namespace);
+        let found = optional(api.get_metadata(&credential.name_any())).await?;
+        Ok(found.is_some_and(|found| {
+            found.uid() == credential.uid() && found.metadata.deletion_timestamp.is_none()
+        }))
+    }
+
     /// Stores what an exchange brought, and does not give up: the old refresh token is spent. Goes on
     /// whoever holds the gate by now; the merge rule decides what stands where the grant has changed.
     ///
     /// # Errors
-    /// When the API server clearly refused for two minutes.
+    /// When the credential is gone, so that there is nothing left to store it for.
     pub async fn persist(
         &self,
         credential: &IntegrationCredential,
@@ -196,7 +282,8 @@ impl Secrets {
                 message = failure.message,
                 "grant not stored yet"
             );
-            if refused && Moment::now().elapsed(start) > REFUSED_FOR {
+            let patience = Moment::now().elapsed(start) > PATIENCE;
+            if refused && patience && matches!(self.is_there(credential).await, Ok(false)) {
                 return Err(failure);
             }
             // Not refused: lost a race, or nobody knows. What is stored now decides.
@@ -206,15 +293,18 @@ impl Secrets {
                         Ok(stored) => match merge(&ours, spent, adopting, base_generation, &stored)
                         {
                             Merge::Stored | Merge::Drop => return Ok(stored),
-                            Merge::Write(over) => ours.token.generation = next(over),
+                            Merge::Write(over) => {
+                                ours.token.generation = next(over);
+                                ours.remember_also(&stored.seeds);
+                            }
                         },
                         // Edited into nonsense: what the provider gave us replaces it.
                         Err(GrantError::Value(..)) => {}
                         // Never overwrite what is not ours; it may be taken away in time.
-                        Err(GrantError::Foreign) if Moment::now().elapsed(start) > REFUSED_FOR => {
-                            return Err(grant_conflict(&namespace, &name));
-                        }
                         Err(GrantError::Foreign) => {
+                            if patience && matches!(self.is_there(credential).await, Ok(false)) {
+                                return Err(grant_conflict(&namespace, &name));
+                            }
                             pause = wait(pause).await;
                             continue;
                         }
@@ -268,7 +358,8 @@ pub fn grant_conflict(namespace: &str, name: &str) -> Failure {
     Failure::new(
         Reason::TargetConflict,
         format!(
-            "Secret {namespace}/{name} exists and was not made for this credential; it is left as it is, and no refresh token can be stored. It goes away by itself where a credential of this name was deleted just now; otherwise delete it: kubectl -n {namespace} delete secret {name}"
+            "Secret {namespace}/{name} is not owned by this credential; it is left as it is, and no refresh token can be stored. It goes away by itself where a credential of this name was deleted just now. If it is of type {}, it may hold the only refresh token: keep a copy before you delete it",
+            grant::TYPE
         ),
     )
 }

@@ -9,7 +9,7 @@ use secrecy::ExposeSecret;
 use super::{
     TOKEN_GENERATION, Token, bytes,
     grant::{own, scopes},
-    keyed_hash, parsed, parsed_optional, text, token,
+    keyed_hash, parsed, parsed_optional, stored, text,
 };
 use crate::api::IntegrationCredential;
 
@@ -73,7 +73,7 @@ pub fn read(secret: &Secret) -> Option<Token> {
     let issued_at: Timestamp = notes.get(ISSUED_AT)?.parse().ok()?;
     Some(Token {
         generation: parsed(secret, TOKEN_GENERATION).ok()?,
-        access_token: token(secret, "access_token").ok()?,
+        access_token: stored(secret, "access_token").ok()?,
         token_type: text(secret, "token_type").ok()?.to_owned(),
         scopes: scopes(text(secret, "scope").unwrap_or_default()),
         issued_at,

@@ -122,14 +122,12 @@ async fn a_seed_that_cannot_be_used_is_told_without_its_value_and_mended_at_once
             "has a value with control characters",
         ),
     ];
-    for (name, seed, _, _) in cases {
+    for (name, seed, reason, why) in cases {
         if let Some((key, value)) = seed {
             let watched = json!({"tokenward.dev/watch": "true"});
             create_secret(&fixture, &format!("{name}-seed"), watched, key, value).await;
         }
         fixture.user(name, json!({})).await;
-    }
-    for (name, seed, reason, why) in cases {
         let named = format!("the seed Secret {}/{name}-seed", fixture.namespace);
         let verb = if seed.is_some() {
             format!("patch secret {name}-seed")

@@ -235,6 +235,7 @@ async fn a_grant_that_was_edited_into_nonsense_is_told_and_not_overwritten() {
     let _operator = fixture.operator();
     fixture.user("alice", json!({})).await;
     fixture.ready("alice").await;
+    let whole = fixture.find_secret("alice.grant").await.unwrap();
     edit(
         &fixture,
         "alice.grant",
@@ -246,6 +247,30 @@ async fn a_grant_that_was_edited_into_nonsense_is_told_and_not_overwritten() {
     assert!(message.contains("issued_at"), "{message}");
     let grant = fixture.find_secret("alice.grant").await.unwrap();
     assert_eq!(text(&grant, "issued_at"), "yesterday");
+
+    // Put right in place, it goes on at once.
+    let right = whole.data.unwrap()["issued_at"].clone();
+    edit(
+        &fixture,
+        "alice.grant",
+        json!({"data": {"issued_at": right}}),
+    )
+    .await;
+    fixture.ready("alice").await;
+    fixture
+        .until("alice", "not Stalled", |c| {
+            condition(c, "Stalled").unwrap().0 == "False"
+        })
+        .await;
+
+    // Or a new authorization replaces it.
+    edit(
+        &fixture,
+        "alice.grant",
+        json!({"stringData": {"issued_at": "yesterday"}}),
+    )
+    .await;
+    fixture.stalled("alice", "GrantUnreadable").await;
     fixture.seed("alice").await;
     fixture.ready("alice").await;
 }

@@ -19,10 +19,7 @@ async fn an_uncontended_refresh_makes_five_writes_and_without_a_grant_four() {
     fixture.ready("alice").await;
     fixture.ready("ci").await;
     // The first events may follow the status.
-    eventually("three events", async || {
-        (fixture.events().await.len() == 3).then_some(())
-    })
-    .await;
+    fixture.told(3).await;
 
     let audit = fixture.audit();
     fixture.generation("alice", 2).await;
@@ -67,10 +64,7 @@ async fn a_credential_that_needs_nothing_causes_no_request() {
     fixture.machine("ci", json!({})).await;
     fixture.ready("alice").await;
     fixture.ready("ci").await;
-    eventually("three events", async || {
-        (fixture.events().await.len() == 3).then_some(())
-    })
-    .await;
+    fixture.told(3).await;
     quiet(&operator, 0).await;
 
     let audit = fixture.audit();
@@ -97,10 +91,7 @@ async fn a_restart_with_nothing_due_writes_nothing_and_reads_no_object() {
     fixture.machine("ci", json!({})).await;
     fixture.ready("alice").await;
     fixture.ready("ci").await;
-    eventually("three events", async || {
-        (fixture.events().await.len() == 3).then_some(())
-    })
-    .await;
+    fixture.told(3).await;
     operator.kill();
 
     let audit = fixture.audit();

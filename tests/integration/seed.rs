@@ -5,7 +5,10 @@ use std::time::Duration;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use crate::support::{Fixture, condition, eventually, text};
+use crate::{
+    oauth_server::Fault,
+    support::{Fixture, condition, eventually, text},
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -24,10 +27,7 @@ async fn an_edit_without_a_new_refresh_token_changes_nothing() {
     let operator = fixture.operator();
     fixture.user("alice", json!({})).await;
     fixture.ready("alice").await;
-    eventually("the events", async || {
-        (fixture.events().await.len() == 2).then_some(())
-    })
-    .await;
+    fixture.told(2).await;
 
     let audit = fixture.audit();
     let note =
@@ -142,4 +142,32 @@ async fn a_seed_that_is_deleted_after_its_adoption_is_not_missed() {
     fixture.delete_secret("alice-seed").await;
     let credential = fixture.generation("alice", 3).await;
     assert_eq!(condition(&credential, "Stalled").unwrap().0, "False");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seed_that_a_provider_refuses_in_its_own_words_does_not_starve_the_old_grant() {
+    let fixture = Fixture::new("seedown", Duration::from_secs(5)).await;
+    fixture.seed("alice").await;
+    let _operator = fixture.operator();
+    fixture.user("alice", json!({})).await;
+    fixture.ready("alice").await;
+
+    fixture.oauth.fail_always(Fault::edit(|reply| {
+        if !reply.granted {
+            reply
+                .json
+                .insert("error".to_owned(), json!("bad_refresh_token"));
+        }
+    }));
+    fixture.reseed("alice", "rt-of-nobody").await;
+    let credential = fixture
+        .until("alice", "SeedRejected", |c| {
+            condition(c, "SeedRejected").is_some()
+        })
+        .await;
+    let generation = credential.status.unwrap().token.unwrap().generation;
+    let credential = fixture.generation("alice", generation + 2).await;
+    let status = credential.status.as_ref().unwrap();
+    assert_eq!(status.refresh.as_ref().unwrap().failures, 0);
+    assert_eq!(fixture.oauth.max_presentations(), 1);
 }

@@ -134,6 +134,7 @@ async fn a_credential_that_makes_no_sense_is_refused_and_the_message_says_how_to
         oauth2.seedSecretRef | null | oauth2 | grantType RefreshToken needs seedSecretRef: the Secret with the first refresh_token
         oauth2.seedSecretRef | {} | oauth2.seedSecretRef.name | Required value
         oauth2.seedSecretRef.name | "" | at least 1 char
+        oauth2.seedSecretRef.name | "bob.grant" | oauth2 | spec.oauth2.seedSecretRef.name must not end with '.grant': such Secrets hold the refresh tokens of credentials, and each refresh token belongs to one credential
         oauth2.scopes | ["read", "read"] | oauth2.scopes[1] | Duplicate value: "read"
         oauth2.scopes | ["read write"] | oauth2.scopes[0] | should match
         oauth2.scopes | ["quo\"te"] | oauth2.scopes[0] | should match

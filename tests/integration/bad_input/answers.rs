@@ -79,7 +79,7 @@ async fn a_provider_that_is_down_costs_nothing_but_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_an_unknown_outcome_a_refresh_token_waits_until_nothing_can_be_lost() {
-    let fixture = Fixture::new("unknown", Duration::from_secs(6)).await;
+    let fixture = Fixture::new("unknown", Duration::from_secs(8)).await;
     fixture.seed("alice").await;
     let operator = fixture.operator();
     fixture.user("alice", json!({})).await;
@@ -97,31 +97,32 @@ async fn after_an_unknown_outcome_a_refresh_token_waits_until_nothing_can_be_los
     };
     let failed = unknown.of(&fixture, "alice").await;
     let expires_at = expiry(&failed).unwrap();
-    // Half of the lifetime is where waiting on purpose ends the first time.
-    let half = expires_at - SignedDuration::from_secs(3);
-    assert!(next_attempt(&failed) >= half, "{failed:?}");
+    // With half of the life left it is presented once more, and then not before the expiry. Only an
+    // attempt that came late waits for the expiry at once.
+    let half = expires_at - SignedDuration::from_secs(4);
+    assert!(next_attempt(&failed) >= half, "{:?}", failed.status);
     touch(&fixture, "alice", &operator).await;
-    // Another attempt is made with half of the life left. What follows of it is told as before.
-    fixture.oauth.wait_for_outcomes(3).await;
-    let failed = fixture
-        .until("alice", "a wait for the expiry", |c| {
-            next_attempt(c) >= expires_at
-        })
-        .await;
-    let refresh = failed.status.as_ref().unwrap().refresh.clone().unwrap();
-    assert_eq!(refresh.failures, 2, "it counts attempts");
-    unknown.of(&fixture, "alice").await;
-    touch(&fixture, "alice", &operator).await;
+    let mut attempts = 1;
+    if next_attempt(&failed) < expires_at {
+        attempts = 2;
+        fixture.oauth.wait_for_outcomes(3).await;
+        let failed = fixture
+            .until("alice", "a wait for the expiry", |c| {
+                next_attempt(c) >= expires_at
+            })
+            .await;
+        let refresh = failed.status.unwrap().refresh.unwrap();
+        assert_eq!(refresh.failures, 2, "it counts attempts");
+        unknown.of(&fixture, "alice").await;
+        touch(&fixture, "alice", &operator).await;
+    }
 
-    fixture
-        .until("alice", "Expired", |c| reason(c) == "Expired")
-        .await;
     fixture.oauth.clear_faults();
     recovers(&fixture, &failed).await;
     let presented = presented(&fixture, &token);
     assert!(presented[1] >= half, "{presented:?}, half: {half}");
     let alive = presented.iter().filter(|at| **at < expires_at).count();
-    assert_eq!(alive, 2, "{presented:?}, expiry: {expires_at}");
+    assert_eq!(alive, attempts, "{presented:?}, expiry: {expires_at}");
     assert_eq!(
         condition(&fixture.get("alice").await, "Ready").unwrap().0,
         "True"

@@ -90,9 +90,19 @@ impl Fixture {
 
     /// The operators' requests in this namespace from now on.
     pub fn audit(&self) -> Audit {
-        let log = cluster().audit_log.clone();
-        let log = log.expect("this test counts requests in the audit log of `make cluster`");
-        Audit::start(log, &self.namespace)
+        Audit::start(audit_log(), &self.namespace)
+    }
+
+    /// Waits until the operators have published so many events, and the audit log says so too: an event
+    /// can be seen before its line is written.
+    pub async fn told(&self, events: usize) {
+        let audit = Audit::whole(audit_log(), &self.namespace);
+        eventually(&format!("{events} events"), async || {
+            let writes = audit.writes();
+            let logged = writes.iter().filter(|w| w.starts_with("create events"));
+            (logged.count() >= events).then_some(())
+        })
+        .await;
     }
 
     pub fn secrets(&self) -> Api<Secret> {
@@ -295,6 +305,11 @@ impl Drop for Fixture {
         let arguments = ["delete", "namespace", &self.namespace, "--wait=false"];
         let _ = cluster().kubectl(&arguments).output();
     }
+}
+
+fn audit_log() -> PathBuf {
+    let log = cluster().audit_log.clone();
+    log.expect("this test counts requests in the audit log of `make cluster`")
 }
 
 /// The file of the cluster that the tests run on.
