@@ -3,26 +3,38 @@
 
 #[path = "../../tests/cluster/client.rs"]
 mod cluster;
+mod current;
 #[path = "../oauth-server/server.rs"]
 mod oauth_server;
+mod operator;
 mod output;
+mod place;
+#[path = "../../tests/cluster/processes.rs"]
+#[allow(
+    dead_code,
+    reason = "written for the control plane, which uses all of it"
+)]
+mod processes;
 mod stage;
+#[path = "../../tests/cluster/stop.rs"]
+mod stop;
+mod summary;
 mod usage;
+mod watch;
 
-use std::{
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Parser, ValueEnum};
-use futures::future::try_join_all;
+use tokio::time::timeout;
 
-use self::{
-    output::{Output, table},
-    stage::{CREDENTIALS, Stage},
-    usage::{Usage, use_token},
-};
+use self::current::Current;
+use self::output::Output;
+use self::place::{Place, Wanted};
+use self::stage::Stage;
+use self::stop::{Stop, StopReason};
+use self::watch::{Until, Watch};
 
 /// How long the tokens live.
 const LIFETIME: Duration = Duration::from_secs(20);
@@ -30,130 +42,122 @@ const LIFETIME: Duration = Duration::from_secs(20);
 /// How often each credential is refreshed before the demo ends.
 const REFRESHES: u64 = 3;
 
-/// When something must be wrong.
+/// From the control plane being there to the last refresh. It needs a third of that.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// Shows the operator at work on a real control plane.
-#[derive(Parser)]
+/// Shows the operator at work: a control plane, an OAuth server, and two credentials with tokens that
+/// live 20 seconds.
+#[derive(Debug, Parser)]
+#[command(name = "demo")]
 struct Arguments {
     /// Stay up until Ctrl-C, to try things.
     #[arg(long)]
     keep: bool,
 
-    /// Use the cluster of the current kubectl context, after asking.
+    /// Use this cluster instead of a control plane of the demo's own, after asking.
     #[arg(long, value_enum)]
     cluster: Option<Which>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum Which {
-    /// The current kubectl context.
+    /// The one of the current kubectl context.
     Current,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let output = Output::new();
+    play(&arguments, output).unwrap_or_else(|error| {
+        output.error(&format!("{error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+fn play(arguments: &Arguments, output: Output) -> Result<ExitCode> {
+    output.title("tokenward: tokens that live 20 seconds, refreshed before they expire");
+    // Asked before anything runs: here Ctrl-C simply ends the program.
+    let wanted = match arguments.cluster {
+        Some(Which::Current) => match Current::ask(output)? {
+            Some(current) => Wanted::Current(current),
+            None => return Ok(ExitCode::FAILURE),
+        },
+        None => Wanted::Rig,
+    };
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .map_err(|_| anyhow!("there is a TLS provider already"))?;
+    // One thread, the main one: see `processes::guarded`.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    let result = runtime.block_on(run(arguments, wanted, output));
+    // A thread may still be waiting for a control plane to start, for minutes the first time. The
+    // control plane stops when this process ends.
+    runtime.shutdown_background();
+    result
+}
+
+/// Whatever ends the play, what was started is stopped in order.
+async fn run(arguments: &Arguments, wanted: Wanted, output: Output) -> Result<ExitCode> {
+    let mut stop = Stop::listen(false)?;
+    let place = tokio::select! {
+        reason = stop.wait() => return Ok(interrupted(reason, output)),
+        place = Place::open(wanted, output) => place?,
+    };
+    let mut stage = Stage::new(place, LIFETIME).await?;
     let result = tokio::select! {
-        result = run(&arguments, &output) => result,
-        _ = tokio::signal::ctrl_c() => {
-            output.say("\nstopped");
-            return ExitCode::from(130);
+        reason = stop.wait() => Ok(interrupted(reason, output)),
+        result = perform(arguments, &mut stage, output) => result,
+    };
+    let result = result.or_else(|error| {
+        output.error(&format!("{error:#}"));
+        if stage.operator.is_some() {
+            output.say(&format!("The operator's log: {}", stage.keep_log()));
         }
-    };
-    match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            output.failed(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Sets the stage, watches, and sums up. Whether every call was accepted.
-async fn run(arguments: &Arguments, output: &Output) -> Result<bool> {
-    let current = arguments.cluster == Some(Which::Current);
-    let Some(stage) = Stage::set(current, LIFETIME, output).await? else {
-        return Ok(false);
-    };
-    let mut operator = stage.operator(output).await?;
-    output.step("A client calls the resource with the token from each Secret, four times a second");
-    output.say(&format!(
-        "      tokens live {} s; {REFRESHES} refreshes of each are shown, then it ends\n",
-        LIFETIME.as_secs()
-    ));
-    let start = Instant::now();
-    let trouble = tokio::select! {
-        usages = watch(&stage, output, start) => Ok(usages?),
-        () = tokio::time::sleep(DEADLINE) => Err(format!(
-            "not {REFRESHES} refreshes of each within {} s", DEADLINE.as_secs()
-        )),
-        ended = operator.ended() => Err(format!("the operator ended ({ended})")),
-    };
-    let usages = match trouble {
-        Ok(usages) => usages,
-        Err(what) => bail!("{what}; its last words:\n{}", operator.last_words()),
-    };
-    output.say("");
-    output.say(&stage.kubectl(&["get", "integrationcredentials"]).await?);
-    let good = sum_up(&stage, output, &usages);
-    if arguments.keep {
-        output.say(&stage.things_to_try(&operator.log));
-        output.say("\nIt stays up; Ctrl-C stops it.");
-        std::future::pending::<()>().await;
-    } else if !current {
-        output.say("\nThis control plane is gone now. To have one that stays and try things: make demo KEEP=1");
-    }
-    stage.clear().await?;
-    Ok(good)
-}
-
-async fn watch(stage: &Stage, output: &Output, start: Instant) -> Result<Vec<Usage>> {
-    let uses = CREDENTIALS.map(|name| use_token(stage, output, name, REFRESHES, start));
-    let table = async {
-        let mut ticks = tokio::time::interval(Duration::from_secs(10));
-        ticks.tick().await;
-        loop {
-            ticks.tick().await;
-            if let Ok(columns) = stage.kubectl(&["get", "integrationcredentials"]).await {
-                output.say(&table(&columns));
-            }
-        }
-    };
+        Ok(ExitCode::FAILURE)
+    });
     tokio::select! {
-        usages = try_join_all(uses) => usages.context("a client could not go on"),
-        () = table => bail!("unreachable: the table is shown for ever"),
+        _ = stop.wait() => bail!("stopped before everything was removed: {}", stage.left_behind()),
+        cleared = stage.clear(output) => cleared?,
     }
+    result
 }
 
-fn sum_up(stage: &Stage, output: &Output, usages: &[Usage]) -> bool {
-    for usage in usages {
-        output.say(&format!(
-            "{:8} {} refreshes, {} calls, {} refused; never less than {:.0} s left on the token",
-            usage.name,
-            usage.refreshes,
-            usage.calls,
-            usage.refused,
-            usage.least_left.as_secs_f64()
-        ));
-    }
-    let presented = stage.oauth.max_presentations();
-    let redeemed = if presented == 1 {
-        "once".to_owned()
-    } else {
-        format!("up to {presented} times")
+async fn perform(arguments: &Arguments, stage: &mut Stage, output: Output) -> Result<ExitCode> {
+    let shown = timeout(DEADLINE, async {
+        stage.set(output).await?;
+        let mut watch = Watch::start(stage, output)?;
+        watch.run(stage, Until::Refreshed(REFRESHES)).await?;
+        anyhow::Ok(watch)
+    });
+    let mut watch = match shown.await {
+        Ok(watch) => watch?,
+        Err(_) => {
+            let late = format!(
+                "each credential should have been refreshed {REFRESHES} times within {} s",
+                DEADLINE.as_secs()
+            );
+            bail!("{late}\n{}", stage.state_of_things().await);
+        }
     };
-    output.say(&format!(
-        "each refresh token was presented {redeemed}, as the OAuth server saw it"
-    ));
-    let good = presented == 1 && usages.iter().all(|usage| usage.refused == 0);
-    if good {
-        output.good("every call was accepted");
-    } else {
-        output.failed("a call was refused, or a refresh token was presented twice");
+    let good = summary::show(&watch, stage, REFRESHES, output);
+    if arguments.keep {
+        output.say(&summary::things_to_try(stage));
+        watch.run(stage, Until::Stopped).await?;
     }
-    good
+    if !good {
+        bail!(
+            "not every call was accepted, or a refresh token was presented twice\n{}",
+            stage.state_of_things().await
+        );
+    }
+    output.say(&summary::next(stage));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn interrupted(reason: StopReason, output: Output) -> ExitCode {
+    output.say(&format!("\nstopped by {reason}"));
+    ExitCode::from(reason.status())
 }

@@ -1,73 +1,110 @@
 //! What people see: calm on a terminal, plain elsewhere.
 
-use std::{
-    env,
-    io::{IsTerminal, Write},
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Instant,
-};
+use std::env;
+use std::io::{self, IsTerminal as _, Write as _};
+
+/// How many steps there are before anything happens by itself.
+const STEPS: usize = 5;
+
+/// Where texts begin that belong to a step.
+const INDENT: &str = "     ";
+
+/// How a text looks on a terminal: the parameters of an escape sequence.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Look {
+    Strong,
+    Faint,
+    Good,
+    Warning,
+    Bad,
+}
+
+impl Look {
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Strong => "1",
+            Self::Faint => "2",
+            Self::Good => "32",
+            Self::Warning => "33",
+            Self::Bad => "1;31",
+        }
+    }
+}
 
 /// Standard output.
-pub struct Output {
-    colour: bool,
-    steps: AtomicUsize,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    colours: bool,
 }
 
 impl Output {
-    pub fn new() -> Self {
+    /// With colours where there is somebody to see them who does not mind (<https://no-color.org>).
+    pub(crate) fn new() -> Self {
+        let is = |name: &str, refused: fn(&str) -> bool| {
+            env::var(name).is_ok_and(|value| refused(&value))
+        };
+        let unwanted =
+            is("NO_COLOR", |value| !value.is_empty()) || is("TERM", |value| value == "dumb");
         Self {
-            colour: std::io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none(),
-            steps: AtomicUsize::new(0),
+            colours: io::stdout().is_terminal() && !unwanted,
         }
     }
 
     /// A line. Nobody may be reading any more; the exit code still tells.
     #[expect(
         clippy::unused_self,
-        reason = "all that people see goes through an Output"
+        reason = "whatever people see goes through an Output"
     )]
-    pub fn say(&self, line: &str) {
-        let _ = writeln!(std::io::stdout(), "{line}");
+    pub(crate) fn say(self, line: &str) {
+        let _ = writeln!(io::stdout(), "{line}");
+    }
+
+    /// What this is.
+    pub(crate) fn title(self, text: &str) {
+        self.say(&format!("{}\n", self.paint(Look::Strong, text)));
     }
 
     /// The next step.
-    pub fn step(&self, what: &str) {
-        let number = self.steps.fetch_add(1, Ordering::Relaxed) + 1;
-        let number = self.paint("1", &format!("{number:>3}."));
+    pub(crate) fn step(self, number: usize, what: &str) {
+        let number = self.paint(Look::Strong, &format!("{number}/{STEPS}"));
         self.say(&format!("{number}  {what}"));
     }
 
-    /// Something that happened to a credential.
-    pub fn happened(&self, start: Instant, name: &str, what: &str) {
-        let time = self.paint("2", &format!("{:>6.1} s", start.elapsed().as_secs_f64()));
-        self.say(&format!("{time}  {name:8} {what}"));
+    /// Something that belongs to the step.
+    pub(crate) fn detail(self, text: &str) {
+        for line in text.trim_end().lines() {
+            self.say(format!("{INDENT}{line}").trim_end());
+        }
     }
 
-    pub fn good(&self, what: &str) {
-        self.say(&self.paint("32", &format!("✓ {what}")));
+    /// A command, and what it printed.
+    pub(crate) fn command(self, command: &str, printed: &str) {
+        self.detail(&self.paint(Look::Faint, &format!("$ {command}")));
+        self.detail(printed);
     }
 
-    pub fn failed(&self, what: &str) {
-        let _ = writeln!(
-            std::io::stderr(),
-            "{}",
-            self.paint("31", &format!("✗ {what}"))
-        );
+    /// Something that happened so many seconds after the start to something with this name.
+    pub(crate) fn happened(self, seconds: f64, name: &str, look: Option<Look>, what: &str) {
+        let time = self.paint(Look::Faint, &format!("{seconds:>6.1}s"));
+        let what = look.map_or_else(|| what.to_owned(), |look| self.paint(look, what));
+        self.say(&format!("{time}  {name:<8} {what}"));
     }
 
-    fn paint(&self, code: &str, text: &str) -> String {
-        if self.colour {
-            format!("\x1b[{code}m{text}\x1b[0m")
+    /// What went wrong.
+    #[expect(
+        clippy::unused_self,
+        reason = "whatever people see goes through an Output"
+    )]
+    pub(crate) fn error(self, text: &str) {
+        let _ = writeln!(io::stderr(), "error: {text}");
+    }
+
+    /// A part of a line.
+    pub(crate) fn paint(self, look: Look, text: &str) -> String {
+        if self.colours {
+            format!("\x1b[{}m{text}\x1b[0m", look.code())
         } else {
             text.to_owned()
         }
     }
-}
-
-/// The output of a command, set apart.
-pub fn table(text: &str) -> String {
-    let mut lines = vec![String::new()];
-    lines.extend(text.lines().map(|line| format!("      {line}")));
-    lines.push(String::new());
-    lines.join("\n")
 }

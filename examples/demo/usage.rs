@@ -1,93 +1,86 @@
-//! A client of one credential: it reads the Secret as a program would, and calls the resource all the time.
+//! A client of one credential, as a program with a mounted Secret is one: it takes the token that is in the
+//! Secret right then, and calls the resource with it, all the time.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-
-use crate::{
-    output::Output,
-    stage::{NAMESPACE, Stage},
-};
+use reqwest::header::AUTHORIZATION;
+use tokio::sync::mpsc::UnboundedSender;
 
 /// How often the resource is called.
-const PERIOD: Duration = Duration::from_millis(250);
+const PERIOD: Duration = Duration::from_millis(200);
 
-/// What came of it.
-pub struct Usage {
-    pub name: &'static str,
-    pub refreshes: u64,
-    pub calls: u64,
-    pub refused: u64,
-    /// The shortest time that a token from the Secret had still to live.
-    pub least_left: Duration,
+/// What came of one call.
+#[derive(Debug)]
+pub(crate) enum Call {
+    /// The token was accepted.
+    Accepted {
+        /// How long it had still to live.
+        left: Option<SignedDuration>,
+    },
+    /// The token was refused, or there was no answer.
+    Refused(String),
+    /// There is no Secret, or no token in it.
+    NoToken,
+    /// The API server did not give the Secret.
+    Unread(String),
 }
 
-/// Uses the token until it has been refreshed so often, and tells of each refresh.
-pub async fn use_token(
-    stage: &Stage,
-    output: &Output,
+/// Tells of each call until nobody listens any more.
+pub(crate) async fn use_token(
     name: &'static str,
-    refreshes: u64,
-    start: Instant,
-) -> Result<Usage> {
-    let secrets: Api<Secret> = Api::namespaced(stage.client.clone(), NAMESPACE);
-    let http = reqwest::Client::builder().no_proxy().build()?;
-    let mut usage = Usage {
-        name,
-        refreshes: 0,
-        calls: 0,
-        refused: 0,
-        least_left: Duration::MAX,
-    };
-    let mut last: Option<(u64, Timestamp)> = None;
+    secrets: Api<Secret>,
+    resource: String,
+    http: reqwest::Client,
+    calls: UnboundedSender<(&'static str, Call)>,
+) {
     let mut ticks = tokio::time::interval(PERIOD);
-    while usage.refreshes < refreshes {
+    loop {
         ticks.tick().await;
-        let secret = secrets.get(name).await?;
-        let value = |key: &str| -> Result<String> {
-            let data = secret.data.as_ref().and_then(|data| data.get(key));
-            let data = data.with_context(|| format!("Secret {name} has no {key}"))?;
-            Ok(String::from_utf8(data.0.clone())?)
-        };
-        let answer = http
-            .get(stage.oauth.resource_url())
-            .header("authorization", value("authorization")?)
-            .send()
-            .await?;
-        usage.calls += 1;
-        if !answer.status().is_success() {
-            usage.refused += 1;
-            output.happened(start, name, &format!("REFUSED: {}", answer.status()));
+        let call = call(name, &secrets, &resource, &http).await;
+        if calls.send((name, call)).is_err() {
+            return;
         }
-        let expires_at: Timestamp = value("expires_at")?.parse()?;
-        let left = expires_at.duration_since(Timestamp::now());
-        let left = Duration::try_from(left).unwrap_or_default();
-        usage.least_left = usage.least_left.min(left);
-        let generation: u64 = value("token_generation")?.parse()?;
-        match last {
-            Some((before, _)) if before == generation => {}
-            Some((_, was)) => {
-                usage.refreshes += 1;
-                let (was, is) = (was.strftime("%H:%M:%S"), expires_at.strftime("%H:%M:%S"));
-                output.happened(
-                    start,
-                    name,
-                    &format!("refreshed: token {generation}; its expiry moved {was} -> {is}; {} calls so far, {} refused", usage.calls, usage.refused),
-                );
-            }
-            None => output.happened(
-                start,
-                name,
-                &format!(
-                    "token {generation}, expires at {}",
-                    expires_at.strftime("%H:%M:%S")
-                ),
-            ),
-        }
-        last = Some((generation, expires_at));
     }
-    Ok(usage)
+}
+
+async fn call(name: &str, secrets: &Api<Secret>, resource: &str, http: &reqwest::Client) -> Call {
+    let secret = match secrets.get_opt(name).await {
+        Ok(Some(secret)) => secret,
+        Ok(None) => return Call::NoToken,
+        Err(error) => return Call::Unread(error.to_string()),
+    };
+    let Some(authorization) = value(&secret, "authorization") else {
+        return Call::NoToken;
+    };
+    let left = expires_at(&secret).map(|at| at.duration_since(Timestamp::now()));
+    let request = http.get(resource).header(AUTHORIZATION, authorization);
+    match request.send().await {
+        Ok(answer) if answer.status().is_success() => Call::Accepted { left },
+        Ok(answer) => Call::Refused(match left {
+            Some(left) if left.is_negative() => {
+                let ago = left.abs().as_secs_f64();
+                format!("{}; the token expired {ago:.1} s ago", answer.status())
+            }
+            _ => answer.status().to_string(),
+        }),
+        Err(error) => Call::Refused(format!("no answer: {error}")),
+    }
+}
+
+/// When the token in a Secret expires.
+pub(crate) fn expires_at(secret: &Secret) -> Option<Timestamp> {
+    value(secret, "expires_at")?.parse().ok()
+}
+
+/// Which token a Secret holds.
+pub(crate) fn generation(secret: &Secret) -> Option<u64> {
+    value(secret, "token_generation")?.parse().ok()
+}
+
+fn value<'a>(secret: &'a Secret, key: &str) -> Option<&'a str> {
+    let bytes = secret.data.as_ref()?.get(key)?;
+    std::str::from_utf8(&bytes.0).ok()
 }

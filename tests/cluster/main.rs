@@ -94,7 +94,11 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
         control_plane = ControlPlane::start(&binaries) => control_plane?,
     };
     if arguments.command.is_empty() {
-        announce(&control_plane, start.elapsed())?;
+        announce(
+            &control_plane,
+            start.elapsed(),
+            !arguments.until_stdin_closes,
+        )?;
         tokio::select! {
             _ = stop.wait() => Ok(ExitCode::SUCCESS),
             error = control_plane.failure() => Err(error),
@@ -110,11 +114,11 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 /// Tells whoever started this program how to use the control plane.
-fn announce(control_plane: &ControlPlane, after: Duration) -> Result<()> {
+fn announce(control_plane: &ControlPlane, after: Duration, to_people: bool) -> Result<()> {
     let variables = shell(control_plane.variables());
     let file = control_plane.folder().join("env");
     configuration::write_private(&file, &variables)?;
-    if io::stderr().is_terminal() {
+    if to_people && io::stderr().is_terminal() {
         say!(
             "\nThe control plane is ready after {:.1} s. To use it from another terminal:\n\n    \
              . {}\n    \"$TOKENWARD_KUBECTL\" get namespaces\n\n\
