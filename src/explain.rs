@@ -114,7 +114,7 @@ pub fn outcome_unknown(credential: &IntegrationCredential) -> Failure {
     Failure::new(
         Reason::RefreshOutcomeUnknown,
         format!(
-            "a refresh was sent to {} and its outcome is not known; the refresh token may be spent. It is presented once more when that costs least. If that fails, {}",
+            "a refresh was sent to {} and its outcome is not known; the refresh token may be spent. It is presented again only when that costs least. If that fails, {}",
             credential.spec.oauth2.provider_ref,
             reseed(credential)
         ),

@@ -190,8 +190,8 @@ impl Resolver {
         let read = async |key: &SecretKeyReference, what: &str| {
             let secret = self.secrets.get(place, &key.name).await?.ok_or_else(|| {
                 incomplete(format!(
-                    "Secret {place}/{} with {what} does not exist",
-                    key.name
+                    "Secret {place}/{0} with {what} does not exist; create it: kubectl -n {place} create secret generic {0} --from-literal={1}=…",
+                    key.name, key.key
                 ))
             })?;
             if must_be_labelled && !is_client(&secret) {
@@ -201,7 +201,10 @@ impl Resolver {
                 )));
             }
             token(&secret, &key.key).map_err(|error| {
-                incomplete(format!("Secret {place}/{} {error} {}", key.name, key.key))
+                incomplete(format!(
+                    "Secret {place}/{0} {error} {1}; mend it: kubectl -n {place} patch secret {0} -p '{{\"stringData\":{{\"{1}\":\"…\"}}}}'",
+                    key.name, key.key
+                ))
             })
         };
         let client_id = match (&provider.client.id, &provider.client.id_secret_key_ref) {

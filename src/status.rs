@@ -157,7 +157,11 @@ pub fn at(credential: &IntegrationCredential, now: Timestamp) -> Option<Credenti
     } else {
         "Expired"
     };
-    Setter::new(&mut status, now).set(READY, "False", reason, "the token has expired");
+    let message = match last {
+        Some(_) => format!("the token has expired; {}", ready.message),
+        None => "the token has expired".to_owned(),
+    };
+    Setter::new(&mut status, now).set(READY, "False", reason, &message);
     Some(status)
 }
 

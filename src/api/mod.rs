@@ -21,6 +21,7 @@ pub use status::{
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
+use serde_json::Value;
 
 /// The API group of everything tokenward defines, and the prefix of its labels and annotations.
 pub const GROUP: &str = "tokenward.dev";
@@ -42,9 +43,36 @@ pub const CLIENT_LABEL: &str = "tokenward.dev/client";
 /// The definitions of all kinds, in the order in which `tokenward crd` prints them.
 #[must_use]
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    vec![
+    let definitions = [
         IntegrationCredential::crd(),
         OAuthProvider::crd(),
         ClusterOAuthProvider::crd(),
-    ]
+    ];
+    definitions.map(unfolded).into()
+}
+
+/// With the descriptions as running text: they come from comments, which are folded, and `kubectl explain`
+/// folds for its reader's terminal.
+fn unfolded(definition: CustomResourceDefinition) -> CustomResourceDefinition {
+    fn unfold(value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                for (key, value) in fields {
+                    match value {
+                        Value::String(text) if key == "description" => {
+                            *text = text.replace('\n', " ");
+                        }
+                        value => unfold(value),
+                    }
+                }
+            }
+            Value::Array(items) => items.iter_mut().for_each(unfold),
+            _ => {}
+        }
+    }
+    let read = serde_json::to_value(&definition).and_then(|mut value| {
+        unfold(&mut value);
+        serde_json::from_value(value)
+    });
+    read.unwrap_or(definition)
 }

@@ -47,8 +47,8 @@ pub enum ValueError {
     /// The value is not UTF-8 text.
     #[error("has a value that is not UTF-8 text at key")]
     NotText,
-    /// The value has control characters or spaces inside.
-    #[error("has a value with control characters or spaces at key")]
+    /// The value has control characters inside.
+    #[error("has a value with control characters at key")]
     NotAToken,
     /// The value does not parse.
     #[error("has a value that makes no sense at key")]
@@ -66,7 +66,7 @@ fn text<'a>(secret: &'a Secret, key: &str) -> Result<&'a str, ValueError> {
 }
 
 /// A token that people wrote: a final line feed, which editors and `echo` leave behind, is not part
-/// of it, and nothing else that is not visible ASCII may be (RFC 6749 appendix A).
+/// of it, and no other control character may be (RFC 6749 appendix A).
 ///
 /// # Errors
 /// Says what is wrong with the value.

@@ -26,15 +26,6 @@ impl Audit {
         }
     }
 
-    /// Everything since the log began.
-    pub fn whole(log: PathBuf, namespace: &str) -> Self {
-        Self {
-            log,
-            namespace: namespace.to_owned(),
-            from: 0,
-        }
-    }
-
     /// `verb resource[/subresource]/name` of each request so far.
     pub fn requests(&self) -> Vec<String> {
         let mut file = File::open(&self.log).unwrap();

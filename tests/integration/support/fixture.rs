@@ -22,6 +22,8 @@ use crate::{
     oauth_server::{Config as OAuthConfig, OAuthServer},
 };
 
+const NO_AUDIT_LOG: &str = "this test counts requests in the audit log of `make cluster`";
+
 /// The label that has a Secret watched.
 const WATCHED: &str = "tokenward.dev/watch";
 
@@ -38,6 +40,8 @@ pub struct Fixture {
     pub namespace: String,
     pub client: Client,
     pub oauth: OAuthServer,
+    /// The operators' requests since the namespace was made.
+    from_the_start: Option<Audit>,
 }
 
 impl Fixture {
@@ -71,7 +75,9 @@ impl Fixture {
             .unwrap();
         let oauth = OAuthServer::start(OAuthConfig::default()).await.unwrap();
         oauth.configure(|behaviour| behaviour.lifetime = lifetime);
+        let log = cluster.audit_log.clone();
         Self {
+            from_the_start: log.map(|log| Audit::start(log, &namespace)),
             namespace,
             client,
             oauth,
@@ -90,13 +96,14 @@ impl Fixture {
 
     /// The operators' requests in this namespace from now on.
     pub fn audit(&self) -> Audit {
-        Audit::start(audit_log(), &self.namespace)
+        let log = cluster().audit_log.clone().expect(NO_AUDIT_LOG);
+        Audit::start(log, &self.namespace)
     }
 
     /// Waits until the operators have published so many events, and the audit log says so too: an event
     /// can be seen before its line is written.
     pub async fn told(&self, events: usize) {
-        let audit = Audit::whole(audit_log(), &self.namespace);
+        let audit = self.from_the_start.as_ref().expect(NO_AUDIT_LOG);
         eventually(&format!("{events} events"), async || {
             let writes = audit.writes();
             let logged = writes.iter().filter(|w| w.starts_with("create events"));
@@ -305,11 +312,6 @@ impl Drop for Fixture {
         let arguments = ["delete", "namespace", &self.namespace, "--wait=false"];
         let _ = cluster().kubectl(&arguments).output();
     }
-}
-
-fn audit_log() -> PathBuf {
-    let log = cluster().audit_log.clone();
-    log.expect("this test counts requests in the audit log of `make cluster`")
 }
 
 /// The file of the cluster that the tests run on.
