@@ -31,9 +31,9 @@ use tracing::Instrument;
 use crate::{
     api::{ClusterOAuthProvider, IntegrationCredential, OAuthProvider, ProviderKind, WATCH_LABEL},
     cache::{Caches, LAG, Written, is_stale},
+    context::Context,
     lock::gate::Gates,
     oauth::endpoint::Endpoint,
-    pass::Context,
     plan::{Decision, plan},
     provider::Resolver,
     refresh::Tools,

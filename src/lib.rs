@@ -9,6 +9,7 @@ pub mod api;
 pub mod cache;
 pub mod cli;
 pub mod clock;
+pub mod context;
 pub mod controller;
 pub mod explain;
 pub mod failure;
