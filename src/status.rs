@@ -137,6 +137,7 @@ pub fn after(
         Some(failure) => failed(&mut refresh, credential, failure, now),
     }
     status.refresh = Some(refresh);
+    set_seed_condition(&mut status, report, now);
     if !still_wrong {
         set_conditions(&mut status, credential, report, now);
     }
@@ -250,6 +251,14 @@ fn is_alive(status: &CredentialStatus, now: Timestamp) -> bool {
     token.is_some_and(|t| t.expiration_time.as_ref().is_none_or(|at| at.0 > now))
 }
 
+fn set_seed_condition(status: &mut CredentialStatus, report: &Report, now: Timestamp) {
+    let mut set = Setter::new(status, now);
+    match &report.seed_rejected {
+        Some(message) => set.set(SEED_REJECTED, "True", "SeedRejected", message),
+        None => set.remove(SEED_REJECTED),
+    }
+}
+
 fn set_conditions(
     status: &mut CredentialStatus,
     credential: &IntegrationCredential,
@@ -263,10 +272,6 @@ fn set_conditions(
         .as_ref()
         .is_some_and(|t| t.expiration_time.is_some());
     let mut set = Setter::new(status, now);
-    match &report.seed_rejected {
-        Some(message) => set.set(SEED_REJECTED, "True", "SeedRejected", message),
-        None => set.remove(SEED_REJECTED),
-    }
     let Some(failure) = &report.failure else {
         if !alive {
             set.set(READY, "False", "Expired", "the token has expired");

@@ -370,7 +370,9 @@ async fn refused(
             {
                 return Some(kept(gate, failure));
             }
-            let report = published(tools, subject, &grant).await;
+            let mut report = published(tools, subject, &grant).await;
+            // What was wrong with that grant is not mended by this.
+            report.aside = true;
             return Some(Opening {
                 generation: Some(grant.token.generation),
                 report,

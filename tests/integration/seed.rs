@@ -171,3 +171,43 @@ async fn a_seed_that_a_provider_refuses_in_its_own_words_does_not_starve_the_old
     assert_eq!(status.refresh.as_ref().unwrap().failures, 0);
     assert_eq!(fixture.oauth.max_presentations(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_seed_does_not_bring_a_dead_grant_back_to_life() {
+    let fixture = Fixture::new("seeddead", HOUR).await;
+    let seed = fixture.seed("alice").await;
+    fixture
+        .oauth
+        .configure(|behaviour| behaviour.lifetime = Duration::from_secs(4));
+    let _operator = fixture.operator();
+    fixture.user("alice", json!({})).await;
+    fixture.ready("alice").await;
+    fixture.oauth.revoke_family_of(&seed);
+    fixture.stalled("alice", "ReauthorizationRequired").await;
+
+    fixture.reseed("alice", "rt-of-nobody").await;
+    let credential = fixture
+        .until("alice", "SeedRejected", |c| {
+            condition(c, "SeedRejected").is_some()
+        })
+        .await;
+    let (stalled, reason, _) = condition(&credential, "Stalled").unwrap();
+    assert_eq!(
+        (stalled.as_str(), reason.as_str()),
+        ("True", "ReauthorizationRequired")
+    );
+    assert_eq!(
+        fixture.oauth.max_presentations(),
+        1,
+        "a dead refresh token was presented again"
+    );
+
+    fixture.seed("alice").await;
+    fixture
+        .until("alice", "Ready, and not Stalled", |c| {
+            let is = |type_: &str| condition(c, type_).map(|c| c.0);
+            is("Ready").as_deref() == Some("True") && is("Stalled").as_deref() == Some("False")
+        })
+        .await;
+    settled(&fixture).await;
+}
