@@ -118,7 +118,10 @@ impl Context {
                 tracing::error!(reason = "Panic", %error, "a pass ended unexpectedly");
                 Action::requeue(Duration::from_secs(30))
             }
-            Err(_) => Action::requeue(PATIENCE),
+            Err(_) => {
+                tracing::debug!("a pass takes long and goes on by itself");
+                Action::requeue(PATIENCE)
+            }
         }
     }
 

@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::json;
+use tokio::time::timeout;
 
-use crate::support::{Fixture, text};
+use crate::{
+    oauth_server::{Config, Fault, OAuthServer},
+    support::{Fixture, text},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_operators_redeem_nothing_twice_over_thirty_refreshes() {
@@ -38,4 +42,25 @@ async fn two_operators_redeem_nothing_twice_over_thirty_refreshes() {
             "one operator did everything"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_hangs_holds_up_nobody_else() {
+    // As many as an operator works on at a time.
+    const HANGING: usize = 64;
+    const MINUTE: Duration = Duration::from_secs(60);
+    let fixture = Fixture::new("hang", MINUTE).await;
+    fixture.oauth.fail_always(Fault::Hang(MINUTE));
+    let _operator = fixture.operator();
+    let names: Vec<_> = (0..HANGING).map(|n| format!("stuck-{n}")).collect();
+    join_all(names.iter().map(|name| fixture.machine(name, json!({})))).await;
+    let all = fixture.oauth.wait_for_requests(HANGING);
+    timeout(MINUTE, all).await.expect("every one of them hangs");
+
+    let other = OAuthServer::start(Config::default()).await.unwrap();
+    let url = json!({"tokenUrl": other.token_url()});
+    fixture.provider_named("other", url).await;
+    let change = json!({"oauth2": {"providerRef": {"name": "other"}}});
+    fixture.machine("free", change).await;
+    fixture.ready("free").await;
 }

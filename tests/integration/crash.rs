@@ -52,6 +52,10 @@ async fn sigterm_during_an_exchange_stores_the_token_that_comes_back() {
         "the provider has taken the seed's token"
     );
 
+    // No reconcile waits for it any more, so that the process itself has to.
+    operator
+        .logged("a pass takes long and goes on by itself")
+        .await;
     operator.signal("TERM");
     operator
         .logged("stopping: what is under way is finished and stored")

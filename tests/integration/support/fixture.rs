@@ -144,6 +144,11 @@ impl Fixture {
 
     /// Creates or replaces the provider object `provider`; `change` overrides what it says.
     pub async fn provider(&self, change: Value) {
+        self.provider_named("provider", change).await;
+    }
+
+    /// Creates or replaces a provider object.
+    pub async fn provider_named(&self, name: &str, change: Value) {
         let mut spec = json!({
             "tokenUrl": self.oauth.token_url(),
             "client": {"id": "demo", "secretKeyRefs": [{"name": "client", "key": "client_secret"}]},
@@ -151,11 +156,11 @@ impl Fixture {
         merge(&mut spec, change);
         let provider = json!({
             "apiVersion": "tokenward.dev/v1alpha1", "kind": "OAuthProvider",
-            "metadata": {"name": "provider"}, "spec": spec,
+            "metadata": {"name": name}, "spec": spec,
         });
         let api: Api<OAuthProvider> = Api::namespaced(self.client.clone(), &self.namespace);
         let params = PatchParams::apply("test").force();
-        api.patch("provider", &params, &Patch::Apply(provider))
+        api.patch(name, &params, &Patch::Apply(provider))
             .await
             .unwrap();
     }
