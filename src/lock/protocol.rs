@@ -65,17 +65,16 @@ pub struct Durations {
 impl Durations {
     /// The durations for a token of `lifetime` (unknown before the first one), with at most
     /// `exchange` for the exchange. They shrink with the lifetime, so that a crash is overcome before
-    /// a short token expires; in whole seconds, because a Lease records such.
+    /// a short token expires; what a Lease records is rounded up to whole seconds.
     #[must_use]
     pub fn scaled(lifetime: Option<Duration>, exchange: Duration) -> Self {
         const HOLD: (f64, f64) = (5.0, 60.0);
         let hold = lifetime.map_or(HOLD.1, |l| (l.as_secs_f64() / 10.0).clamp(HOLD.0, HOLD.1));
-        let factor = hold / HOLD.1;
-        let scaled = |seconds: f64| Duration::from_secs_f64((seconds * factor).ceil().max(1.0));
+        let scaled = |seconds: u64| Duration::from_secs(seconds).mul_f64(hold / HOLD.1);
         Self {
-            writer_lease: scaled(30.0),
-            exchange: scaled(60.0).min(exchange),
-            persist: scaled(30.0),
+            writer_lease: whole_seconds(scaled(30)),
+            exchange: scaled(60).min(exchange),
+            persist: scaled(30),
         }
     }
 
@@ -83,9 +82,15 @@ impl Durations {
     /// exchange may be under way.
     #[must_use]
     pub fn takeover_delay(&self) -> Duration {
-        // In whole numbers: 1.1 is none that a float holds.
-        Duration::from_secs(((self.exchange + self.persist).as_secs() * 11).div_ceil(10))
+        // A tenth more, by division: 1.1 is no number that a float holds.
+        let longest = self.exchange + self.persist;
+        whole_seconds(longest + longest / 10)
     }
+}
+
+/// Rounded up.
+fn whole_seconds(duration: Duration) -> Duration {
+    Duration::from_secs(duration.as_secs() + u64::from(duration.subsec_nanos() > 0))
 }
 
 /// A writer: one attempt of one process.
@@ -471,7 +476,7 @@ mod tests {
         let short = Durations::scaled(Some(Duration::from_secs(20)), Duration::from_secs(60));
         assert_eq!(short.writer_lease, Duration::from_secs(3));
         assert_eq!(short.exchange, Duration::from_secs(5));
-        assert_eq!(short.persist, Duration::from_secs(3));
+        assert_eq!(short.persist, Duration::from_millis(2500));
         assert_eq!(short.takeover_delay(), Duration::from_secs(9));
         let tiny = Durations::scaled(Some(Duration::ZERO), Duration::from_secs(1));
         assert_eq!(

@@ -86,7 +86,7 @@ async fn sigterm_during_an_exchange_stores_the_token_that_comes_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_before_the_provider_took_the_token_is_overcome() {
-    let mut fixture = Fixture::new("crash", Duration::from_secs(3)).await;
+    let mut fixture = Fixture::new("crash", Duration::from_secs(2)).await;
     fixture.seed("alice").await;
     let arguments = ["--request-timeout", "1s"];
     let mut operator = fixture.operator_with(&arguments);
@@ -120,7 +120,7 @@ async fn a_crash_before_the_provider_took_the_token_is_overcome() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_after_the_provider_took_the_token_is_told_as_rotation_lost() {
-    let fixture = Fixture::new("lost", Duration::from_secs(3)).await;
+    let fixture = Fixture::new("lost", Duration::from_secs(2)).await;
     fixture.seed("alice").await;
     let arguments = ["--request-timeout", "1s"];
     let mut operator = fixture.operator_with(&arguments);
@@ -157,7 +157,7 @@ async fn a_crash_after_the_provider_took_the_token_is_told_as_rotation_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gate_deleted_during_an_exchange_leads_to_no_second_one() {
-    let fixture = Fixture::new("gate", Duration::from_secs(3)).await;
+    let fixture = Fixture::new("gate", Duration::from_secs(2)).await;
     fixture.seed("alice").await;
     let arguments = ["--request-timeout", "1s"];
     let _first = fixture.operator_with(&arguments);
