@@ -19,7 +19,7 @@ demo: ## See it work: a control plane, an OAuth server, two credentials (KEEP=1 
 test: ## Run all tests, on a real control plane
 	@cargo build --locked --bins --examples
 	@cargo run --locked --quiet --example cluster -- --build-only >/dev/null
-	@RUST_TEST_THREADS=$${RUST_TEST_THREADS:-8} cargo test --locked --no-fail-fast
+	@RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} cargo test --locked --no-fail-fast
 
 check: $(CARGO_DENY) ## Formatting, lints, licences, and whether generated files are up to date
 	@cargo fmt --all --check
