@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::{ResourceExt, config::Kubeconfig};
+use kube::{ResourceExt, api::DeleteParams, config::Kubeconfig};
 use serde_json::json;
 
 use crate::support::{Fixture, Operator, condition, eventually, kubeconfig, kubectl, text};
@@ -250,4 +250,51 @@ async fn several_namespaces_are_served_and_no_other() {
     assert_eq!(ready.unwrap().status(), 200);
     assert_eq!(third.get("ci").await.status, None);
     assert!(!operator.log().contains(&third.namespace));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_made_for_a_credential_goes_with_it_and_the_name_can_be_used_again() {
+    let fixture = Fixture::new("delete", Duration::from_secs(3600)).await;
+    let first = fixture.seed("alice").await;
+    let _operator = fixture.operator();
+    fixture.user("alice", json!({})).await;
+    fixture.ready("alice").await;
+    let params = DeleteParams::default();
+    fixture
+        .credentials()
+        .delete("alice", &params)
+        .await
+        .unwrap();
+    // Made again at once, while the old objects may still be there.
+    let second = fixture.seed("alice").await;
+    fixture.user("alice", json!({})).await;
+
+    let credential = fixture.ready("alice").await;
+    let uid = credential.uid().unwrap();
+    for name in ["alice", "alice.grant"] {
+        let secret = fixture.find_secret(name).await.unwrap();
+        assert_eq!(secret.owner_references()[0].uid, uid, "{name}");
+    }
+    let presented = (
+        fixture.oauth.redemptions(&first),
+        fixture.oauth.redemptions(&second),
+    );
+    assert_eq!(presented, (1, 1));
+
+    fixture
+        .credentials()
+        .delete("alice", &params)
+        .await
+        .unwrap();
+    eventually("an empty namespace", async || {
+        let secrets = [
+            fixture.find_secret("alice").await,
+            fixture.find_secret("alice.grant").await,
+        ];
+        let gate = fixture.leases().get_opt("alice.gate").await.unwrap();
+        (secrets.iter().all(Option::is_none) && gate.is_none()).then_some(())
+    })
+    .await;
+    // The seed is its user's.
+    assert!(fixture.find_secret("alice-seed").await.is_some());
 }
