@@ -43,8 +43,6 @@ pub enum Reason {
     SeedNotFound,
     /// The seed's value cannot be a refresh token.
     SeedInvalid,
-    /// The provider refused the seed's refresh token, and the old grant goes on.
-    SeedRejected,
     /// The provider refused the client's authentication.
     InvalidClient,
     /// The provider refused the requested scopes.
@@ -89,6 +87,33 @@ pub struct Consequence {
 }
 
 impl Reason {
+    const ALL: [Self; 24] = [
+        Self::ProviderUnreachable,
+        Self::ProviderError,
+        Self::UnreadableResponse,
+        Self::APIServerError,
+        Self::RefreshOutcomeUnknown,
+        Self::RateLimited,
+        Self::ReauthorizationRequired,
+        Self::RotationLost,
+        Self::GrantLost,
+        Self::GrantUnreadable,
+        Self::GrantRestored,
+        Self::ProviderChanged,
+        Self::UnknownProvider,
+        Self::ProviderNotConfigured,
+        Self::ProviderNotAllowed,
+        Self::SeedNotFound,
+        Self::SeedInvalid,
+        Self::InvalidClient,
+        Self::InvalidScope,
+        Self::RequestRefused,
+        Self::EndpointNotFound,
+        Self::CertificateNotTrusted,
+        Self::TargetConflict,
+        Self::TargetNotPublished,
+    ];
+
     /// The table from reason to class.
     #[must_use]
     pub fn class(self) -> Class {
@@ -110,7 +135,6 @@ impl Reason {
             | Self::ProviderNotAllowed
             | Self::SeedNotFound
             | Self::SeedInvalid
-            | Self::SeedRejected
             | Self::InvalidClient
             | Self::InvalidScope
             | Self::RequestRefused
@@ -141,7 +165,6 @@ impl Reason {
             Self::ProviderNotAllowed => "ProviderNotAllowed",
             Self::SeedNotFound => "SeedNotFound",
             Self::SeedInvalid => "SeedInvalid",
-            Self::SeedRejected => "SeedRejected",
             Self::InvalidClient => "InvalidClient",
             Self::InvalidScope => "InvalidScope",
             Self::RequestRefused => "RequestRefused",
@@ -164,7 +187,6 @@ impl Reason {
             | Self::ProviderChanged
             | Self::UnknownProvider
             | Self::ProviderNotConfigured
-            | Self::SeedRejected
             | Self::TargetConflict => self.as_str(),
             _ => "RefreshFailed",
         }
@@ -186,22 +208,22 @@ impl Reason {
     /// Whether `reason`, read back from a status, says that the grant is gone or cannot be used.
     #[must_use]
     pub fn ends_the_grant(reason: &str) -> bool {
-        const ENDS: [Reason; 6] = [
-            Reason::ReauthorizationRequired,
-            Reason::RotationLost,
-            Reason::GrantLost,
-            Reason::GrantUnreadable,
-            Reason::GrantRestored,
-            Reason::ProviderChanged,
-        ];
-        ENDS.iter().any(|r| r.as_str() == reason)
+        let class = Self::from_name(reason).map(Self::class);
+        matches!(
+            class,
+            Some(Class::NeedsReauthorization | Class::GrantUnusable)
+        )
     }
 
     /// Whether `reason`, read back from a status, is one that only a new authorization ends.
     #[must_use]
     pub fn is_terminal(reason: &str) -> bool {
-        const TERMINAL: [Reason; 2] = [Reason::ReauthorizationRequired, Reason::RotationLost];
-        TERMINAL.iter().any(|r| r.as_str() == reason)
+        let class = Self::from_name(reason).map(Self::class);
+        class == Some(Class::NeedsReauthorization)
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
     }
 }
 
@@ -295,38 +317,10 @@ impl Failure {
 mod tests {
     use super::*;
 
-    const ALL: [Reason; 25] = [
-        Reason::ProviderUnreachable,
-        Reason::ProviderError,
-        Reason::UnreadableResponse,
-        Reason::APIServerError,
-        Reason::RefreshOutcomeUnknown,
-        Reason::RateLimited,
-        Reason::ReauthorizationRequired,
-        Reason::RotationLost,
-        Reason::GrantLost,
-        Reason::GrantUnreadable,
-        Reason::GrantRestored,
-        Reason::ProviderChanged,
-        Reason::UnknownProvider,
-        Reason::ProviderNotConfigured,
-        Reason::ProviderNotAllowed,
-        Reason::SeedNotFound,
-        Reason::SeedInvalid,
-        Reason::SeedRejected,
-        Reason::InvalidClient,
-        Reason::InvalidScope,
-        Reason::RequestRefused,
-        Reason::EndpointNotFound,
-        Reason::CertificateNotTrusted,
-        Reason::TargetConflict,
-        Reason::TargetNotPublished,
-    ];
-
     #[test]
     fn every_reason_is_explained_in_the_documentation() {
         let concepts = include_str!("../docs/concepts.md");
-        for reason in ALL {
+        for reason in Reason::ALL {
             let class = match reason.class() {
                 Class::Transient => "passes by itself",
                 Class::RateLimited | Class::Ambiguous => "waits",
@@ -334,11 +328,6 @@ mod tests {
                     "needs you"
                 }
             };
-            if reason == Reason::SeedRejected {
-                // A condition of its own.
-                assert!(concepts.contains("`SeedRejected`"));
-                continue;
-            }
             let entry = format!("| {} | {class} |", reason.as_str());
             assert!(
                 concepts.contains(&entry),
@@ -349,7 +338,7 @@ mod tests {
 
     #[test]
     fn only_a_new_authorization_ends_a_terminal_reason() {
-        for reason in ALL {
+        for reason in Reason::ALL {
             let terminal = reason.class() == Class::NeedsReauthorization;
             assert_eq!(Reason::is_terminal(reason.as_str()), terminal, "{reason:?}");
             assert_eq!(reason.class().consequence().retry.is_none(), terminal);

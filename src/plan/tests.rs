@@ -275,7 +275,6 @@ fn seed(fingerprint: &str) -> Seed {
         refresh_token: "rt".into(),
         fingerprint: fingerprint.to_owned(),
         resource_version: None,
-        watched: true,
     }
 }
 

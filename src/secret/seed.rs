@@ -5,7 +5,6 @@ use kube::ResourceExt;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{ValueError, keyed_hash, token};
-use crate::api::WATCH_LABEL;
 
 /// The data key of a seed.
 pub const REFRESH_TOKEN: &str = "refresh_token";
@@ -19,8 +18,6 @@ pub struct Seed {
     pub fingerprint: String,
     /// The Secret's version.
     pub resource_version: Option<String>,
-    /// Whether a change of the Secret is noticed at once.
-    pub watched: bool,
 }
 
 impl Seed {
@@ -32,10 +29,6 @@ impl Seed {
             fingerprint: fingerprint(&refresh_token),
             refresh_token,
             resource_version: secret.resource_version(),
-            watched: secret
-                .labels()
-                .get(WATCH_LABEL)
-                .is_some_and(|v| v == "true"),
         })
     }
 }
