@@ -5,8 +5,15 @@ CARGO_DENY_VERSION := 0.20.2
 CACHE := $(or $(TOKENWARD_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tokenward)
 CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
+# The OAuth servers of others, each in a folder that is named after what is in it.
+hash = $(firstword $(shell { cat $(1); $(2); } 2>/dev/null | cksum))
+OIDC_PINS := tests/interop/oidc-provider/package-lock.json
+OIDC := $(CACHE)/interop-oidc-provider-$(call hash,$(OIDC_PINS),true)
+DJANGO_PINS := tests/interop/django/requirements.txt
+DJANGO := $(CACHE)/interop-django-$(call hash,$(DJANGO_PINS),python3 --version)
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test check audit generate cluster clean
+.PHONY: help demo test bench fuzz check audit generate cluster interop clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,10 +23,35 @@ demo: ## See it work: a control plane, an OAuth server, two credentials (KEEP=1 
 	@cargo run --locked --quiet --example demo -- $(if $(KEEP),--keep) $(if $(CLUSTER),--cluster $(CLUSTER))
 
 # The integration tests mostly wait for tokens to grow old, so more of them run than there are cores.
-test: ## Run all tests, on a real control plane
+test: export TOKENWARD_INTEROP_OIDC := $(OIDC)
+test: export TOKENWARD_INTEROP_DJANGO := $(DJANGO)
+test: $(OIDC) $(DJANGO) ## Run all tests, on a real control plane
 	@cargo build --locked --bins --examples
 	@cargo run --locked --quiet --example cluster -- --build-only >/dev/null
 	@RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} cargo test --locked --no-fail-fast
+
+# Everything in one profile, the starter of the control plane too, so that nothing is built twice.
+bench: ## Measure exchanges, many credentials and the lock, about 6 min (ONLY=renewals: one entry of the lock; ONLY=--help names them)
+	@cargo bench --locked --benches --no-run
+	@$(if $(ONLY),,cargo bench --locked --quiet --bench oauth)
+	@cargo run --locked --quiet --profile bench --example cluster -- --build-only >/dev/null
+	@$(if $(ONLY),,cargo run --locked --quiet --profile bench --example cluster -- \
+	cargo bench --locked --quiet --bench life)
+	@cargo run --locked --quiet --profile bench --example cluster -- \
+	cargo bench --locked --quiet --bench lock -- $(ONLY)
+
+# The coverage that libFuzzer steers by is a pass of the compiler, and needs no nightly one. The corpus begins with the
+# answers of the catalogue's tests.
+FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Clink-dead-code -Ccodegen-units=1
+
+fuzz: ## Feed the reading of answers with what nobody thought of (SECONDS=600; 60 unless set)
+	@mkdir -p fuzz/corpus/answer fuzz/artifacts
+	@for file in tests/catalog/*.yaml; do cp "$$file" fuzz/corpus/answer/; done
+	@RUSTFLAGS="$(FUZZ_FLAGS)" cargo run --quiet --release --manifest-path fuzz/Cargo.toml \
+	--target "$$(rustc -vV | sed -n 's/^host: //p')" --bin answer -- \
+	-max_total_time=$(or $(SECONDS),60) -artifact_prefix=fuzz/artifacts/ fuzz/corpus/answer
 
 check: $(CARGO_DENY) ## Formatting, lints, licences, and whether generated files are up to date
 	@cargo fmt --all --check
@@ -33,11 +65,16 @@ check: $(CARGO_DENY) ## Formatting, lints, licences, and whether generated files
 audit: $(CARGO_DENY) ## Known vulnerabilities in dependencies (needs their database, from the internet)
 	@$(CARGO_DENY) --locked check advisories
 
-generate: ## Write the generated files: crds/
+generate: ## Write the generated files: crds/, docs/api.md, and the table of presets in docs/providers.md
 	@cargo run --locked --quiet -- crd --directory crds
+	@TOKENWARD_GENERATE=1 cargo test --locked --quiet --lib -- the_document_lists_every_preset the_reference_is
 
 cluster: ## Start a control plane, print how to use it, stop it with Ctrl-C
 	@cargo run --locked --quiet --example cluster
+
+interop: $(OIDC) $(DJANGO) ## Install the OAuth servers of others that the tests use, and print where they are
+	@echo "export TOKENWARD_INTEROP_OIDC='$(OIDC)'"
+	@echo "export TOKENWARD_INTEROP_DJANGO='$(DJANGO)'"
 
 clean: ## Remove what was built here (the control plane's programs stay in their cache)
 	@cargo clean
@@ -45,3 +82,18 @@ clean: ## Remove what was built here (the control plane's programs stay in their
 $(CARGO_DENY):
 	@echo "building cargo-deny $(CARGO_DENY_VERSION), about 3 min the first time" >&2
 	@cargo install --quiet --locked cargo-deny --version $(CARGO_DENY_VERSION) --root $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)
+
+# A folder is there whole or not at all.
+$(OIDC):
+	@echo "installing oidc-provider for the interop tests, about 10 s the first time" >&2
+	@mkdir -p $(CACHE) && new=$$(mktemp -d $(OIDC).XXXXXX) && trap 'rm -rf "$$new"' EXIT && \
+	cp tests/interop/oidc-provider/package*.json "$$new" && \
+	npm ci --prefix "$$new" --ignore-scripts --no-audit --no-fund --loglevel error >/dev/null && \
+	mv -T "$$new" $@ 2>/dev/null || test -d $@
+
+$(DJANGO):
+	@echo "installing django-oauth-toolkit for the interop tests, about 20 s the first time" >&2
+	@mkdir -p $(CACHE) && new=$$(mktemp -d $(DJANGO).XXXXXX) && trap 'rm -rf "$$new"' EXIT && \
+	python3 -m venv "$$new" && \
+	"$$new/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(DJANGO_PINS) >&2 && \
+	mv -T "$$new" $@ 2>/dev/null || test -d $@

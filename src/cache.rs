@@ -12,14 +12,20 @@ use kube::{
 };
 
 use crate::{
-    api::{
-        ClusterOAuthProvider, GrantType, IntegrationCredential, OAuthProvider, ProviderKind,
-        SecretKeyReference,
+    api::{CONFIRM_ORIGIN, GrantType, IntegrationCredential, OAuthProvider, ProviderKind},
+    asked::Asked,
+    clock::{self, Moment},
+    failure::Reason,
+    lock::observer::GateSight,
+    plan::{Facts, Seen, copied::interval, known_generation},
+    platform::{Labels, Platform},
+    provider::{
+        Found, admit,
+        controller::{ProviderObject, client_secrets},
+        request_hash, unknown,
     },
-    clock::Moment,
-    plan::{Facts, Seen},
-    provider::{Found, request_hash},
-    secret::target::REQUEST_HASH,
+    secret::target::{REQUEST_HASH, TARGET_HASH, target_hash},
+    status::ProviderSight,
     watch::Filled,
 };
 
@@ -34,8 +40,10 @@ pub struct Caches {
     pub secrets: Store<PartialObjectMeta<Secret>>,
     /// The providers.
     pub providers: Store<OAuthProvider>,
-    /// The cluster providers.
-    pub cluster_providers: Store<ClusterOAuthProvider>,
+    /// What all scopes share.
+    pub platform: Platform,
+    /// The labels of namespaces.
+    pub labels: Arc<Labels>,
     /// Whether all of them have been filled once; before that, what is missing may only be late.
     pub filled: Filled,
 }
@@ -49,15 +57,23 @@ pub struct Memory {
     pub status_written: Option<Moment>,
     /// The target as it was found or made right last.
     pub target: Option<Written>,
+    /// The version of the Secret that was in the target's place, as far as it is watched, when the last pass failed
+    /// because of it.
+    pub conflict: Option<Option<String>>,
     /// The version of the seed that was looked at and found to change nothing.
     pub seed_version: Option<String>,
     /// What the last attempt depended on.
     pub inputs: Option<Inputs>,
     /// Whether the last pass asked for another one.
     pub again: bool,
+    /// The request of a person that was tried last, whatever came of it.
+    pub request_tried: Option<String>,
+    /// The generation of which programs said that it is dead, when that was acted upon in spite of a refresh
+    /// whose outcome is not known.
+    pub dead_tried: Option<u64>,
     /// When the next attempt may be made at the earliest, whether or not the status says so.
     pub not_before: Option<Timestamp>,
-    /// When an unwatched seed was read last.
+    /// When an unwatched seed, or the source that is copied, was read last.
     pub checked: Option<Moment>,
 }
 
@@ -106,6 +122,7 @@ pub struct Inputs {
     provider: Option<String>,
     watched: Vec<Option<String>>,
     grant: Option<String>,
+    confirmed: Option<String>,
 }
 
 impl Inputs {
@@ -120,30 +137,66 @@ impl Caches {
     /// The provider of a credential.
     #[must_use]
     pub fn provider(&self, credential: &IntegrationCredential) -> Option<Found> {
-        let reference = &credential.spec.oauth2.provider_ref;
+        let reference = &credential.oauth2().provider_ref;
         match reference.kind {
             ProviderKind::OAuthProvider => {
                 let namespace = credential.namespace().unwrap_or_default();
                 let key = ObjectRef::new(&reference.name).within(&namespace);
-                self.providers.get(&key).map(|found| Found {
-                    provider: found.spec.provider.clone(),
-                    cluster: None,
-                    resource_version: found.resource_version(),
-                })
+                self.providers.get(&key).map(|found| found.found())
             }
             ProviderKind::ClusterOAuthProvider => {
                 let key = ObjectRef::new(&reference.name);
-                self.cluster_providers.get(&key).map(|found| Found {
-                    provider: found.spec.provider.clone(),
-                    cluster: Some(found.spec.clone()),
-                    resource_version: found.resource_version(),
-                })
+                let cluster_providers = &self.platform.cluster_providers;
+                cluster_providers.get(&key).map(|found| found.found())
+            }
+        }
+    }
+
+    /// Whether the provider of a credential can be used, as far as that is known without asking: whether it is there and
+    /// admits the credential.
+    #[must_use]
+    pub fn provider_sight(&self, credential: &IntegrationCredential) -> ProviderSight {
+        let Some(oauth2) = &credential.spec.oauth2 else {
+            return ProviderSight::Usable;
+        };
+        let reference = &oauth2.provider_ref;
+        let namespace = credential.namespace().unwrap_or_default();
+        match reference.kind {
+            ProviderKind::OAuthProvider => {
+                let key = ObjectRef::new(&reference.name).within(&namespace);
+                match self.providers.get(&key) {
+                    Some(_) => ProviderSight::Usable,
+                    None => ProviderSight::Unusable(unknown(credential)),
+                }
+            }
+            ProviderKind::ClusterOAuthProvider => {
+                let key = ObjectRef::new(&reference.name);
+                let Some(found) = self.platform.cluster_providers.get(&key) else {
+                    return ProviderSight::Unusable(unknown(credential));
+                };
+                let Some(labels) = self.labels.of(&namespace) else {
+                    return ProviderSight::Unknown;
+                };
+                match admit(&found.spec, credential, &labels) {
+                    Ok(()) => ProviderSight::Usable,
+                    Err(failure) => ProviderSight::Unusable(failure),
+                }
             }
         }
     }
 
     fn secret(&self, namespace: &str, name: &str) -> Option<Arc<PartialObjectMeta<Secret>>> {
         self.secrets.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// The metadata of a credential's grant.
+    #[must_use]
+    pub fn grant(
+        &self,
+        credential: &IntegrationCredential,
+    ) -> Option<Arc<PartialObjectMeta<Secret>>> {
+        let namespace = credential.namespace().unwrap_or_default();
+        self.secret(&namespace, &credential.grant_name())
     }
 
     /// What the next attempt of this credential depends on.
@@ -154,20 +207,22 @@ impl Caches {
             self.secret(&namespace, name)
                 .and_then(|s| s.resource_version())
         };
-        let seed = credential.spec.oauth2.seed_secret_ref.as_ref();
-        let mut watched = vec![seed.and_then(|s| version(&s.name))];
-        if let Some(found) = found.filter(|f| f.cluster.is_none()) {
-            let client = &found.provider.client;
-            let keys = client
-                .secret_key_refs
-                .iter()
-                .chain(&client.id_secret_key_ref);
-            watched.extend(keys.map(|key: &SecretKeyReference| version(&key.name)));
+        let mut watched = vec![credential.made_from().and_then(version)];
+        if let Some(found) = found {
+            let of_cluster = found.cluster.is_some();
+            watched.extend(client_secrets(&found.provider).map(|name| {
+                if of_cluster {
+                    self.platform.client_version(name)
+                } else {
+                    version(name)
+                }
+            }));
         }
         Inputs {
-            provider: found.and_then(|f| f.resource_version.clone()),
+            provider: found.and_then(|f| f.version.clone()),
             watched,
             grant: version(&credential.grant_name()),
+            confirmed: credential.annotations().get(CONFIRM_ORIGIN).cloned(),
         }
     }
 
@@ -181,20 +236,28 @@ impl Caches {
         }
     }
 
-    /// Whether the seed is watched, so that a change of it is noticed at once.
+    /// Whether the seed, or the source that is copied, is watched, so that a change of it is noticed at once.
     #[must_use]
     pub fn watches_seed(&self, credential: &IntegrationCredential) -> bool {
         let namespace = credential.namespace().unwrap_or_default();
-        let seed = credential.spec.oauth2.seed_secret_ref.as_ref();
-        seed.is_some_and(|seed| self.secret(&namespace, &seed.name).is_some())
+        let seed = credential.made_from();
+        seed.is_some_and(|seed| self.secret(&namespace, seed).is_some())
     }
 
-    /// The version of a watched seed.
+    /// The version of a watched seed or source.
     #[must_use]
     pub fn seed_version(&self, credential: &IntegrationCredential) -> Option<String> {
         let namespace = credential.namespace().unwrap_or_default();
-        let seed = credential.spec.oauth2.seed_secret_ref.as_ref()?;
-        self.secret(&namespace, &seed.name)?.resource_version()
+        let seed = credential.made_from()?;
+        self.secret(&namespace, seed)?.resource_version()
+    }
+
+    /// The version of the Secret in the target's place, where it is watched.
+    #[must_use]
+    pub fn target_version(&self, credential: &IntegrationCredential) -> Option<String> {
+        let namespace = credential.namespace().unwrap_or_default();
+        self.secret(&namespace, &credential.target_name())?
+            .resource_version()
     }
 
     /// The facts for [`crate::plan::plan`], handed to `decide` because they borrow.
@@ -204,10 +267,11 @@ impl Caches {
         memory: &Memory,
         inputs: &Inputs,
         found: Option<&Found>,
+        (asked, gate): (&Asked, GateSight),
         decide: impl FnOnce(&Facts<'_>) -> T,
     ) -> T {
         let namespace = credential.namespace().unwrap_or_default();
-        let wanted_hash = found.map(|f| request_hash(&f.provider, credential));
+        let wanted_hash = found.map(|f| request_hash(f, credential));
         let wanted_hash = wanted_hash.as_deref();
         let status = credential.status.clone().unwrap_or_default();
         let target = self.secret(&namespace, &credential.target_name());
@@ -231,15 +295,28 @@ impl Caches {
         };
         let seed_now = self.seed_version(credential);
         let seed_known = status.grant.and_then(|g| g.seed_resource_version);
-        let seed =
-            if seed_now.is_none() || seed_now == seed_known || seed_now == memory.seed_version {
-                Seen::Unchanged
-            } else {
-                Seen::Changed
-            };
+        let was_watched = memory.inputs.as_ref().and_then(Inputs::seed_version);
+        let copied = credential.copied().is_some();
+        let source_known = status.source.and_then(|s| s.resource_version);
+        let source_unread = copied && seed_now.is_none() && is_unread(credential, memory);
+        let seed = if copied {
+            match (&seed_now, was_watched) {
+                (None, Some(_)) => Seen::Missing,
+                (None, None) => Seen::Unchanged,
+                (now, _) => target_change(
+                    now.as_deref(),
+                    source_known.as_deref(),
+                    memory.seed_version.as_deref(),
+                ),
+            }
+        } else if seed_now.is_none() || seed_now == seed_known || seed_now == memory.seed_version {
+            Seen::Unchanged
+        } else {
+            Seen::Changed
+        };
         let refresh = status.refresh.unwrap_or_default();
         let failing = refresh.failures > 0;
-        let grant = match (inputs.grant.is_some(), credential.spec.oauth2.grant_type) {
+        let grant = match (inputs.grant.is_some(), credential.oauth2().grant_type) {
             (false, GrantType::RefreshToken) => Seen::Missing,
             _ => Seen::Unchanged,
         };
@@ -247,8 +324,22 @@ impl Caches {
             .inputs
             .as_ref()
             .is_some_and(|before| before != inputs);
+        let given_way = memory.conflict.as_ref().is_some_and(|conflict| {
+            *conflict != target.as_ref().and_then(|found| found.resource_version())
+        });
+        let wanted_target = target_hash(credential);
+        let target_noted = target
+            .as_ref()
+            .and_then(|t| t.annotations().get(TARGET_HASH));
+        let known = known_generation(credential.status.as_ref());
+        let outcome_unknown = refresh
+            .last_error
+            .as_ref()
+            .is_some_and(|e| e.reason == Reason::RefreshOutcomeUnknown.as_str());
+        let reported_dead =
+            outcome_unknown && asked.is_wanted(known) && memory.dead_tried != Some(known);
         decide(&Facts {
-            now: Timestamp::now(),
+            now: clock::now(),
             target: target_seen,
             target_hash: if late {
                 wanted_hash
@@ -256,14 +347,29 @@ impl Caches {
                 hash.map(String::as_str)
             },
             wanted_hash,
-            has_default_lifetime: found.is_some_and(|f| f.provider.default_lifetime.is_some()),
+            target_outdated: target.is_some() && !late && target_noted != wanted_target.as_ref(),
+            has_default_lifetime: found
+                .and_then(|f| f.description.as_ref())
+                .is_some_and(|d| d.default_lifetime.is_some()),
             grant,
             seed,
-            inputs_changed: failing && changed,
+            source_unread,
+            inputs_changed: failing && (changed || given_way),
+            wanted: asked.is_now(credential),
+            requested: asked.request.is_some() && asked.request != memory.request_tried,
+            reported_dead,
+            gate,
             again: memory.again,
             not_before: memory.not_before,
         })
     }
+}
+
+/// Whether an unwatched source was not read for so long that it is to be read again.
+fn is_unread(credential: &IntegrationCredential, memory: &Memory) -> bool {
+    let interval = interval(&credential.uid().unwrap_or_default());
+    let read = memory.checked;
+    read.is_some_and(|at| Moment::now().elapsed(at) >= interval)
 }
 
 /// Whether a target in the cache is another one than was written. Versions of one object are numbers

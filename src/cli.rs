@@ -1,26 +1,31 @@
-//! The command line.
+//! The command line: what it understands, and how it ends. Each command has a file.
+
+mod cleanup;
+mod connect;
+mod controller;
+mod crd;
+mod exit;
+mod get;
+mod lock;
+mod providers;
+mod refresh;
+mod shown;
+mod status;
 
 use std::{
+    ffi::{OsStr, OsString},
     io::Write,
-    net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
-    sync::Arc,
-    time::Duration,
 };
 
 use anyhow::{Context, Result};
-use axum::http::{HeaderValue, header::USER_AGENT};
-use clap::{Args, Parser, Subcommand};
-use kube::{Client, ResourceExt};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::{
-    admin, api,
-    controller::{self, Config, Readiness},
-    telemetry::{self, LogFormat},
-};
+use self::connect::Connect;
+
+/// Under this name kubectl finds the program for `kubectl tokenward`.
+const PLUGIN: &str = "kubectl-tokenward";
 
 /// Keeps the credentials of integrations alive on Kubernetes: OAuth tokens are refreshed before they
 /// expire, into Secrets that pods mount.
@@ -29,72 +34,134 @@ use crate::{
     name = "tokenward",
     version,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 success, 1 failure (the last line on standard error says why), 2 wrong usage."
+    after_help = exit::TABLE,
 )]
-pub struct Cli {
+struct Cli {
     #[command(subcommand)]
     command: Command,
+
+    #[command(flatten)]
+    connect: Connect,
 }
 
 #[derive(Subcommand)]
 enum Command {
+    /// Take the finalizers off, before tokenward is uninstalled or after it.
+    ///
+    /// Credentials with spec.revocationPolicy OnDelete carry one, and so do their grants and gates: without an operator
+    /// that revokes them, their deletion waits. Nothing is revoked by this, and nothing deleted.
+    #[command(after_help = cleanup::EXAMPLES)]
+    Cleanup(cleanup::Arguments),
     /// Run the operator.
-    #[command(after_help = "Examples:
-  tokenward controller                          all namespaces, as the current kubectl context or in a pod
-  tokenward controller -n team-a -n team-b      two namespaces, with rights in no other")]
-    Controller(ControllerArgs),
+    #[command(after_help = controller::EXAMPLES)]
+    Controller(controller::Arguments),
     /// Print the CustomResourceDefinitions.
-    #[command(after_help = "Examples:
-  tokenward crd | kubectl apply -f -
-  tokenward crd --directory crds")]
-    Crd {
-        /// Write one file for each definition into this directory instead.
-        #[arg(long, value_name = "DIRECTORY")]
-        directory: Option<PathBuf>,
-    },
+    #[command(after_help = crd::EXAMPLES)]
+    Crd(crd::Arguments),
+    /// Print a credential's token, or what is copied for it.
+    ///
+    /// A token that is about to expire is replaced first. Nothing keeps it from being replaced right after: to
+    /// use a token for a while, see the command lock.
+    #[command(after_help = get::EXAMPLES)]
+    Get(get::Arguments),
+    /// Run a command with a credential's token, which is not replaced meanwhile.
+    ///
+    /// A refresh waits for the command. It is told so by the drain signal, and should end soon after it:
+    /// the gate of the credential says how long it may take (30 s by default). Where the credential is lost
+    /// all the same, the command is killed.
+    #[command(after_help = lock::EXAMPLES)]
+    Lock(lock::Arguments),
+    /// List and show the providers that are known.
+    ///
+    /// Each is a preset of provider objects: its endpoints and its conduct need not be described again. No
+    /// cluster is needed.
+    #[command(after_help = providers::EXAMPLES, arg_required_else_help = true)]
+    Providers(providers::Arguments),
+    /// Have credentials refreshed now, and wait for their new tokens.
+    #[command(after_help = refresh::EXAMPLES)]
+    Refresh(refresh::Arguments),
+    /// Show how a credential is, who holds it, what happened, and what to do next.
+    ///
+    /// What you may not read is said, and the rest is shown. Without a name: a line for each credential.
+    #[command(after_help = status::EXAMPLES)]
+    Status(status::Arguments),
+    /// What the command lock starts its command with.
+    #[command(name = lock::INNER, hide = true)]
+    Inner(lock::InnerArguments),
 }
 
-#[derive(Args)]
-struct ControllerArgs {
-    /// Serve this namespace only (repeatable). Without it: all namespaces.
-    #[arg(short, long = "namespace", value_name = "NAMESPACE", value_parser = namespace)]
-    namespaces: Vec<String>,
-
-    /// The namespace with the client Secrets of ClusterOAuthProviders.
-    #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", value_parser = namespace)]
-    operator_namespace: Option<String>,
-
-    /// This process's name in Leases and events.
-    #[arg(long, env = "POD_NAME", value_name = "NAME")]
-    identity: Option<String>,
-
-    /// Accept http token endpoints on loopback addresses: for trying things out.
-    #[arg(long)]
-    allow_http_loopback: bool,
-
-    /// How long one token request may take (1s to 60s). After a crash in the middle of one, this long
-    /// and half a minute pass before another attempt; both shrink with the token's lifetime.
-    #[arg(long, default_value = "60s", value_name = "DURATION", value_parser = request_timeout)]
-    request_timeout: Duration,
-
-    /// Where /livez and /readyz are served.
-    #[arg(long, default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
-    health_address: SocketAddr,
-
-    /// The form of log lines on standard error.
-    #[arg(long, value_enum, default_value_t = LogFormat::Json)]
-    log_format: LogFormat,
-
-    /// Which log lines: error, warn, info, debug or trace, or a list of target=level.
-    #[arg(
-        long,
-        env = "TOKENWARD_LOG",
-        default_value = "info",
-        value_name = "FILTER"
-    )]
-    log_level: String,
+/// Runs the command of the arguments.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let matches = command(arguments.first().map(OsString::as_os_str))
+        .try_get_matches_from(&arguments)
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match matches {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    let result = match cli.command {
+        Command::Cleanup(arguments) => run(cleanup::run(cli.connect, arguments)),
+        Command::Controller(arguments) => run(controller::run(cli.connect, arguments)),
+        Command::Crd(arguments) => crd::run(&arguments).map(|()| exit::SUCCESS),
+        Command::Get(arguments) => run(get::run(cli.connect, arguments)),
+        // Before anything else takes the descriptor's number.
+        Command::Lock(arguments) => lock::Delivery::prepare(&arguments)
+            .and_then(|delivery| run(lock::run(cli.connect, arguments, delivery))),
+        Command::Providers(arguments) => providers::run(&arguments).map(|()| exit::SUCCESS),
+        Command::Refresh(arguments) => run(refresh::run(cli.connect, arguments)),
+        Command::Status(arguments) => run(status::run(cli.connect, arguments)),
+        Command::Inner(arguments) => Ok(lock::inner(&arguments)),
+    };
+    let code = result.unwrap_or_else(|error| {
+        complain(&format!("{error:#}"));
+        exit::code(&error)
+    });
+    ExitCode::from(code)
 }
 
+/// The command line, under the name by which it was called.
+fn command(called: Option<&OsStr>) -> clap::Command {
+    let command = Cli::command();
+    let called = called.map(Path::new).and_then(Path::file_name);
+    if called != Some(OsStr::new(PLUGIN)) {
+        return command;
+    }
+    as_plugin(command.bin_name("kubectl tokenward"))
+}
+
+/// The examples of a command and of those below it, as people call the plugin.
+fn as_plugin(command: clap::Command) -> clap::Command {
+    command.mut_subcommands(|command| {
+        let examples = command.get_after_help().map(ToString::to_string);
+        let command = match examples {
+            Some(text) => command.after_help(text.replace("  tokenward ", "  kubectl tokenward ")),
+            None => command,
+        };
+        as_plugin(command)
+    })
+}
+
+/// Runs a command that waits for others.
+fn run(command: impl Future<Output = Result<u8>>) -> Result<u8> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    let result = runtime.block_on(command);
+    // A name that is being looked up, say, is not waited for.
+    runtime.shutdown_background();
+    result
+}
+
+/// Tells people, in one line.
+fn complain(message: &str) {
+    let message = message.replace('\n', " ");
+    let _ = writeln!(std::io::stderr(), "tokenward: {message}");
+}
+
+/// A namespace of the arguments.
 fn namespace(text: &str) -> Result<String, String> {
     let fits = !text.is_empty()
         && text.len() <= 63
@@ -108,113 +175,99 @@ fn namespace(text: &str) -> Result<String, String> {
     }
 }
 
-fn request_timeout(text: &str) -> Result<Duration, String> {
-    let parsed: api::Duration = text.parse().map_err(|error| format!("{error}"))?;
-    let range = Duration::from_secs(1)..=Duration::from_secs(60);
+/// A credential of the arguments: its name, or as `kubectl get -o name` writes it.
+fn credential(text: &str) -> Result<String, String> {
+    let name = match text.split_once('/') {
+        None => text,
+        Some((
+            "icred"
+            | "integrationcredential"
+            | "integrationcredentials"
+            | "integrationcredential.tokenward.dev"
+            | "integrationcredentials.tokenward.dev",
+            name,
+        )) => name,
+        Some((kind, _)) => return Err(format!("{kind} is not the kind of a credential")),
+    };
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if !name.is_empty() && name.len() <= 52 && name.bytes().all(fits) {
+        Ok(name.to_owned())
+    } else {
+        Err("a credential's name is lower case letters, digits and '-', at most 52".to_owned())
+    }
+}
+
+/// How long a command waits.
+fn timeout(text: &str) -> Result<std::time::Duration, String> {
+    let parsed: crate::api::Duration = text.parse().map_err(|error| format!("{error}"))?;
+    let range = std::time::Duration::from_secs(1)..=std::time::Duration::from_secs(7 * 86_400);
     if range.contains(&parsed.0) {
         Ok(parsed.0)
     } else {
-        Err("it must be from 1s to 60s".to_owned())
+        Err("it must be from 1s to 168h".to_owned())
     }
 }
 
-/// Runs the command of the arguments.
-pub async fn run() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Controller(args) => controller(args).await,
-        Command::Crd { directory } => crd(directory.as_deref()),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "tokenward: {error:#}");
-            ExitCode::FAILURE
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn help(called: &str, subcommand: &str) -> String {
+        let error = command(Some(OsStr::new(called)))
+            .try_get_matches_from([called, subcommand, "--help"])
+            .unwrap_err();
+        error.to_string()
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_names_the_program_as_it_was_called() {
+        let plain = help("/usr/bin/tokenward", "get");
+        assert!(plain.contains("Usage: tokenward get"), "{plain}");
+        assert!(plain.contains("  tokenward get alice"), "{plain}");
+        let plugin = help("/usr/bin/kubectl-tokenward", "get");
+        assert!(plugin.contains("Usage: kubectl tokenward get"), "{plugin}");
+        assert!(plugin.contains("  kubectl tokenward get alice"), "{plugin}");
+        let arguments = ["kubectl-tokenward", "providers", "show", "--help"];
+        let nested = command(Some(OsStr::new(arguments[0]))).try_get_matches_from(arguments);
+        let nested = nested.unwrap_err().to_string();
+        assert!(
+            nested.contains("Usage: kubectl tokenward providers show"),
+            "{nested}"
+        );
+        assert!(
+            nested.contains("  kubectl tokenward providers show google"),
+            "{nested}"
+        );
+    }
+
+    #[test]
+    fn a_credential_is_named_as_kubectl_names_it() {
+        for text in [
+            "alice",
+            "icred/alice",
+            "integrationcredential.tokenward.dev/alice",
+        ] {
+            assert_eq!(credential(text).unwrap(), "alice");
+        }
+        for text in ["", "icred/", "secret/alice", "../alice", "Alice"] {
+            assert!(credential(text).is_err(), "{text}");
         }
     }
-}
 
-fn crd(directory: Option<&Path>) -> Result<()> {
-    for definition in api::definitions() {
-        let yaml =
-            serde_saphyr::to_string(&definition).context("a definition does not serialize")?;
-        match directory {
-            Some(directory) => {
-                let path = directory.join(format!("{}.yaml", definition.name_any()));
-                std::fs::write(&path, yaml)
-                    .with_context(|| format!("cannot write {}", path.display()))?;
-            }
-            None => write!(std::io::stdout(), "---\n{yaml}")
-                .context("cannot write to standard output")?,
+    #[test]
+    fn a_namespace_is_one_before_and_after_the_command() {
+        for arguments in [
+            ["tokenward", "-n", "team-a", "get", "alice"],
+            ["tokenward", "get", "alice", "-n", "team-a"],
+        ] {
+            let cli = Cli::try_parse_from(arguments).unwrap();
+            assert_eq!(cli.connect.namespaces, ["team-a"]);
         }
+        assert!(Cli::try_parse_from(["tokenward", "-n", "Team A", "crd"]).is_err());
     }
-    Ok(())
-}
-
-async fn controller(args: ControllerArgs) -> Result<()> {
-    telemetry::start(&args.log_level, args.log_format).context("--log-level")?;
-    let mut kubeconfig = kube::Config::infer()
-        .await
-        .context("no cluster: neither in a pod nor a usable kubeconfig (see KUBECONFIG)")?;
-    // Repeated behind our back, a write could be done twice.
-    kubeconfig.default_retry = false;
-    // So that the API server's audit log tells whose requests these are.
-    let user_agent = HeaderValue::from_static(concat!("tokenward/", env!("CARGO_PKG_VERSION")));
-    kubeconfig.headers.push((USER_AGENT, user_agent));
-    let operator_namespace = args
-        .operator_namespace
-        .unwrap_or_else(|| kubeconfig.default_namespace.clone());
-    let client = Client::try_from(kubeconfig).context("no client for the cluster")?;
-    let shutdown = CancellationToken::new();
-    let readiness = Arc::<Readiness>::default();
-    let address = admin::serve(
-        args.health_address,
-        Arc::clone(&readiness),
-        shutdown.clone(),
-    )
-    .await
-    .with_context(|| format!("cannot serve /livez and /readyz on {}", args.health_address))?;
-    let mut namespaces = args.namespaces;
-    namespaces.sort();
-    namespaces.dedup();
-    let config = Config {
-        namespaces,
-        operator_namespace,
-        allow_http_loopback: args.allow_http_loopback,
-        request_timeout: args.request_timeout,
-        identity: args
-            .identity
-            .unwrap_or_else(|| format!("tokenward-{}", std::process::id())),
-    };
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        health_address = %address,
-        namespaces = ?config.namespaces,
-        identity = config.identity,
-        "starting"
-    );
-    stop_on_signals(shutdown.clone())?;
-    controller::run(client, config, readiness, shutdown).await?;
-    tracing::info!("stopped");
-    Ok(())
-}
-
-/// The first signal ends the work in order: exchanges under way are stored. The second one ends at once.
-fn stop_on_signals(shutdown: CancellationToken) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
-    tokio::spawn(async move {
-        for first in [true, false] {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if first {
-                tracing::info!("stopping: what is under way is finished and stored");
-                shutdown.cancel();
-            }
-        }
-        tracing::warn!("stopping at once");
-        std::process::exit(130);
-    });
-    Ok(())
 }

@@ -2,7 +2,7 @@
 //! and to tell people.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -10,27 +10,29 @@ use std::{
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{Patch, PatchParams},
-    runtime::{
-        controller::Action,
-        events::{Event, EventType, Recorder, Reporter},
-    },
+    runtime::controller::Action,
 };
 use serde_json::json;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
 use crate::{
     api::{CredentialStatus, IntegrationCredential},
+    asked::Asked,
     cache::{Caches, Memory},
-    clock::Moment,
+    clock::{self, Moment},
+    lock::{lease::Leases, observer::GateSight},
+    pass::copied::is_fresh,
+    plan::known_generation,
     provider::Resolver,
     refresh::Tools,
     request::{RequestError, bounded, optional},
     status,
+    tell::Teller,
 };
 
 /// The field manager of everything that is applied.
-const MANAGER: &str = "tokenward";
+pub(crate) const MANAGER: &str = "tokenward";
 
 /// How long a pass is waited for before it goes on by itself.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -40,23 +42,31 @@ pub const SOON: Duration = Duration::from_secs(1);
 
 /// What reconciling works with, in one scope.
 pub struct Context {
-    client: Client,
+    /// The API server.
+    pub client: Client,
     /// What is known without asking.
     pub caches: Caches,
     /// What the critical section works with.
     pub tools: Arc<Tools>,
     /// Reads what provider objects refer to.
-    pub resolver: Resolver,
-    recorder: Recorder,
+    pub resolver: Arc<Resolver>,
+    teller: Teller,
     attempts: TaskTracker,
     memory: Mutex<HashMap<String, Memory>>,
-    under_way: Arc<Mutex<HashSet<String>>>,
+    under_way: Arc<Mutex<HashMap<String, Running>>>,
+}
+
+/// A pass that is under way.
+struct Running {
+    ends: CancellationToken,
+    /// Whether it brings the credential to its end itself.
+    is_end: bool,
 }
 
 /// One pass at a time for each credential: held by the pass.
 pub struct UnderWay {
     uid: String,
-    table: Arc<Mutex<HashSet<String>>>,
+    table: Arc<Mutex<HashMap<String, Running>>>,
 }
 
 impl Drop for UnderWay {
@@ -73,16 +83,12 @@ impl Context {
         client: Client,
         caches: Caches,
         tools: Arc<Tools>,
-        resolver: Resolver,
+        resolver: Arc<Resolver>,
         identity: &str,
         attempts: TaskTracker,
     ) -> Self {
-        let reporter = Reporter {
-            controller: MANAGER.to_owned(),
-            instance: Some(identity.to_owned()),
-        };
         Self {
-            recorder: Recorder::new(client.clone(), reporter),
+            teller: Teller::new(client.clone(), identity),
             client,
             caches,
             tools,
@@ -100,10 +106,39 @@ impl Context {
             .under_way
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        table.insert(uid.clone()).then(|| UnderWay {
+        if table.contains_key(&uid) {
+            return None;
+        }
+        let running = Running {
+            ends: self.tools.shutdown.child_token(),
+            is_end: credential.metadata.deletion_timestamp.is_some(),
+        };
+        table.insert(uid.clone(), running);
+        Some(UnderWay {
             uid,
             table: Arc::clone(&self.under_way),
         })
+    }
+
+    /// Set when the pass over this credential is to come to an end: the process is about to end, or the credential.
+    pub fn ends(&self, credential: &IntegrationCredential) -> CancellationToken {
+        let table = self.under_way.lock();
+        let table = table.unwrap_or_else(PoisonError::into_inner);
+        let uid = credential.uid().unwrap_or_default();
+        let own = table.get(&uid).map(|running| running.ends.clone());
+        own.unwrap_or_else(|| self.tools.shutdown.child_token())
+    }
+
+    /// A credential that is deleted: a refresh of it that is under way waits for holders no longer. What was sent to
+    /// the provider already is stored.
+    pub fn hurry(&self, credential: &IntegrationCredential) -> Action {
+        let table = self.under_way.lock();
+        let table = table.unwrap_or_else(PoisonError::into_inner);
+        let running = table.get(&credential.uid().unwrap_or_default());
+        if let Some(running) = running.filter(|running| !running.is_end) {
+            running.ends.cancel();
+        }
+        Action::requeue(SOON)
     }
 
     /// Makes a pass in a task of its own, which neither a cancelled reconcile nor a shutdown aborts. One
@@ -178,24 +213,60 @@ impl Context {
         }
     }
 
-    /// Publishes an event.
-    pub async fn tell(&self, credential: &IntegrationCredential, transition: &status::Transition) {
-        let type_ = if transition.warning {
-            EventType::Warning
-        } else {
-            EventType::Normal
-        };
-        let event = Event {
-            type_,
-            reason: transition.reason.to_owned(),
-            note: Some(transition.message.chars().take(1024).collect()),
-            action: "Refresh".to_owned(),
-            secondary: None,
-        };
-        let about = credential.object_ref(&());
-        if let Err(error) = bounded(self.recorder.publish(&event, &about)).await {
-            tracing::warn!(%error, reason = transition.reason, "event not published");
+    /// What is asked of a credential beyond its schedule.
+    pub fn asked(&self, credential: &IntegrationCredential) -> Asked {
+        Asked::of(credential, &self.wants(credential), clock::now())
+    }
+
+    /// What is known of its gate; fine where it has none yet.
+    pub fn gate(&self, credential: &IntegrationCredential) -> GateSight {
+        if credential.status.is_none() {
+            return GateSight::Fine;
         }
+        let namespace = credential.namespace().unwrap_or_default();
+        let observer = &self.tools.gates.observer;
+        observer.gate(&namespace, &credential.name_any())
+    }
+
+    fn wants(&self, credential: &IntegrationCredential) -> BTreeMap<String, u64> {
+        let namespace = credential.namespace().unwrap_or_default();
+        let observer = &self.tools.gates.observer;
+        observer.wants(&namespace, &credential.name_any())
+    }
+
+    /// Deletes the wants that are about older tokens than the current one: that is the answer to them.
+    pub async fn answer_wants(&self, credential: &IntegrationCredential) {
+        let generation = known_generation(credential.status.as_ref());
+        let namespace = credential.namespace().unwrap_or_default();
+        let leases = Leases::new(&self.client, &namespace);
+        // A source that was read just now has nothing newer: that is an answer too.
+        let refresh = credential.status.as_ref().and_then(|s| s.refresh.as_ref());
+        let copied = credential.copied().is_some()
+            && refresh.is_none_or(|r| r.failures == 0)
+            && is_fresh(&self.recall(credential));
+        for (name, about) in self.wants(credential) {
+            if (about < generation || copied)
+                && let Err(error) = leases.release(&name, None).await
+            {
+                tracing::debug!(%error, want = name, "want not answered");
+            }
+        }
+    }
+
+    /// Publishes an event about a refresh.
+    pub async fn tell(&self, credential: &IntegrationCredential, transition: &status::Transition) {
+        self.tell_of("Refresh", credential, transition).await;
+    }
+
+    /// Publishes an event.
+    pub async fn tell_of(
+        &self,
+        action: &str,
+        credential: &IntegrationCredential,
+        transition: &status::Transition,
+    ) {
+        let about = credential.object_ref(&());
+        self.teller.tell(&about, action, transition).await;
     }
 
     /// What is remembered of a credential.
@@ -226,8 +297,12 @@ impl Context {
     pub fn forget(&self, credential: &IntegrationCredential) {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         memory.remove(&credential.uid().unwrap_or_default());
-        let namespace = credential.namespace().unwrap_or_default();
-        self.tools.gates.forget(&namespace, &credential.gate_name());
+        self.tools.gates.forget(credential);
+        let uid = credential.uid().unwrap_or_default();
+        self.tools.secrets.unpublished.forget(&uid);
+        self.tools
+            .lanes
+            .leave(&credential.uid().unwrap_or_default());
     }
 }
 

@@ -1,8 +1,10 @@
 //! The controller: streams of watched objects in, decisions from [`plan`](crate::plan), passes out.
 
+mod concerned;
+mod scope;
+mod shared;
+
 use std::{
-    convert::Infallible,
-    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -10,40 +12,23 @@ use std::{
     time::Duration,
 };
 
-use futures::{
-    FutureExt, StreamExt,
-    future::{join, join_all},
-};
-use k8s_openapi::api::core::v1::Secret;
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    api::ListParams,
-    core::{NamespaceResourceScope, PartialObjectMeta},
-    runtime::{
-        Controller,
-        controller::{Action, Config as Concurrency},
-        watcher,
-    },
-};
+use futures::future::{OptionFuture, join_all};
+use kube::{Api, Client, Resource, api::ListParams, core::NamespaceResourceScope};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::Instrument;
 
+use self::{
+    scope::control,
+    shared::{keep_cluster_providers, share_platform},
+};
 use crate::{
-    api::{ClusterOAuthProvider, IntegrationCredential, OAuthProvider, ProviderKind, WATCH_LABEL},
-    cache::{Caches, LAG, Written, is_stale},
-    context::Context,
+    api::{ClusterOAuthProvider, IntegrationCredential, OAuthProvider},
     lock::gate::Gates,
-    oauth::endpoint::Endpoint,
-    plan::{Decision, plan},
-    provider::Resolver,
+    oauth::endpoint::{Access, Endpoint},
+    provider::Discovery,
     refresh::Tools,
     request::{RequestError, bounded},
-    secret::store::Secrets,
-    watch::{Filled, provider_users, secret_users, watched, watched_metadata},
+    secret::{referenced::Policy, store::Secrets},
 };
-
-/// How many credentials are worked on at a time, in each scope.
-const CONCURRENCY: u16 = 64;
 
 /// How the operator runs.
 #[derive(Clone, Debug)]
@@ -52,12 +37,14 @@ pub struct Config {
     pub namespaces: Vec<String>,
     /// The namespace that holds the client Secrets of cluster providers.
     pub operator_namespace: String,
-    /// Whether token endpoints may be http on loopback addresses.
-    pub allow_http_loopback: bool,
-    /// How long one token request may take at most.
-    pub request_timeout: Duration,
+    /// The way to token endpoints, and how long one token request may take at most.
+    pub access: Access,
     /// The name of this process in Leases and events: the pod's name.
     pub identity: String,
+    /// Strict mode: no Secret is read for those who name it that does not carry the label `tokenward.dev/allow=true`.
+    pub require_allow_label: bool,
+    /// Whether to write the status of cluster providers although only some namespaces are served.
+    pub cluster_provider_status: bool,
 }
 
 /// Why the operator cannot run.
@@ -128,27 +115,67 @@ pub async fn run(
 
     let tools = Arc::new(Tools {
         gates: Gates::new(client.clone(), &config.identity),
-        secrets: Secrets::new(client.clone()),
-        endpoint: Endpoint::new(config.allow_http_loopback, config.request_timeout)?,
-        exchange_timeout: config.request_timeout,
+        secrets: Secrets::under(
+            client.clone(),
+            Policy {
+                operator_namespace: config.operator_namespace.clone(),
+                require_allow_label: config.require_allow_label,
+            },
+        ),
+        endpoint: Endpoint::new(config.access.clone())?,
+        lanes: Arc::default(),
+        exchange_timeout: config.access.timeout,
         shutdown: shutdown.clone(),
     });
     let attempts = TaskTracker::new();
     readiness.wanted.store(scopes.len(), Ordering::Relaxed);
+    let discovery = Arc::<Discovery>::default();
+    let mut shared = share_platform(&client, &config, scopes.len() + 1).await;
+    let keeper = keep_cluster_providers(&client, &config, &tools, &discovery, &mut shared);
     let controllers = scopes.iter().map(|scope| {
         control(
             &client,
             scope.as_deref(),
             &config,
-            Arc::clone(&tools),
+            (Arc::clone(&tools), Arc::clone(&discovery)),
+            shared.reader(),
             attempts.clone(),
             Arc::clone(&readiness),
         )
     });
-    join_all(controllers).await;
+    let controllers = join_all(controllers.collect::<Vec<_>>());
+    let (watching, shutdown) = (shared.watching, &shutdown);
+    let sharing = async {
+        tokio::select! {
+            () = watching => {}
+            () = shutdown.cancelled() => {}
+        }
+    };
+    let cleaning = remove_the_dead(&tools.gates, shutdown);
+    tokio::join!(controllers, OptionFuture::from(keeper), sharing, cleaning);
     attempts.close();
     attempts.wait().await;
     Ok(())
+}
+
+/// Removes the holds of dead holders and the wants that nobody waits for. Not needed by any refresh, which
+/// does it for the holds in its way; for those who wait for an exclusive hold, and for order.
+async fn remove_the_dead(gates: &Gates, shutdown: &CancellationToken) {
+    const EVERY: Duration = Duration::from_secs(2);
+    while tokio::time::timeout(EVERY, shutdown.cancelled())
+        .await
+        .is_err()
+    {
+        for (namespace, name, version) in gates.observer.dead() {
+            match gates.remove(&namespace, &name, &version).await {
+                Ok(()) => {
+                    tracing::info!(reason = "HoldExpired", namespace, lease = name, "removed");
+                }
+                // Renewed meanwhile, or gone: the watch tells.
+                Err(error) => tracing::debug!(%error, namespace, lease = name, "not removed"),
+            }
+        }
+    }
 }
 
 fn api<K>(client: &Client, scope: Option<&str>) -> Api<K>
@@ -185,199 +212,4 @@ where
             "no answer in time".into(),
         ))),
     }
-}
-
-/// Watches and reconciles one scope until shutdown.
-fn control(
-    client: &Client,
-    scope: Option<&str>,
-    config: &Config,
-    tools: Arc<Tools>,
-    attempts: TaskTracker,
-    readiness: Arc<Readiness>,
-) -> impl Future<Output = ()> + use<> {
-    let filled = Filled::new(4);
-    let (credentials, credential_stream) =
-        watched::<IntegrationCredential>(api(client, scope), &filled);
-    let (providers, provider_stream) = watched::<OAuthProvider>(api(client, scope), &filled);
-    let (cluster_providers, cluster_stream) =
-        watched::<ClusterOAuthProvider>(Api::all(client.clone()), &filled);
-    let labelled = watcher::Config::default().labels(&format!("{WATCH_LABEL}=true"));
-    let (secrets, secret_stream) = watched_metadata(
-        api::<PartialObjectMeta<Secret>>(client, scope),
-        labelled,
-        &filled,
-    );
-
-    let resolver = Resolver {
-        client: client.clone(),
-        secrets: tools.secrets.clone(),
-        operator_namespace: config.operator_namespace.clone(),
-    };
-    let caches = Caches {
-        credentials: credentials.clone(),
-        secrets,
-        providers,
-        cluster_providers,
-        filled,
-    };
-    let context = Arc::new(Context::new(
-        client.clone(),
-        caches,
-        Arc::clone(&tools),
-        resolver,
-        &config.identity,
-        attempts,
-    ));
-    let of_secret = credentials.clone();
-    let of_provider = credentials.clone();
-    let of_cluster_provider = credentials.clone();
-    let controller = Controller::for_stream(credential_stream, credentials)
-        .with_config(Concurrency::default().concurrency(CONCURRENCY))
-        .watches_stream(secret_stream, move |secret| {
-            secret_users(&of_secret, &secret)
-        })
-        .watches_stream(provider_stream, move |provider| {
-            let namespace = provider.namespace();
-            provider_users(
-                &of_provider,
-                ProviderKind::OAuthProvider,
-                &provider.name_any(),
-                namespace.as_deref(),
-            )
-        })
-        .watches_stream(cluster_stream, move |provider| {
-            provider_users(
-                &of_cluster_provider,
-                ProviderKind::ClusterOAuthProvider,
-                &provider.name_any(),
-                None,
-            )
-        })
-        .graceful_shutdown_on(tools.shutdown.clone().cancelled_owned())
-        .run(guarded, error_policy, Arc::clone(&context));
-    let scope = scope.unwrap_or("all namespaces").to_owned();
-    async move {
-        let announced = async {
-            context.caches.filled.wait().await;
-            readiness.ready.fetch_add(1, Ordering::Relaxed);
-            tracing::info!(scope, "caches filled");
-        };
-        let reconciled = controller.for_each(|result| {
-            if let Err(error) = result {
-                tracing::debug!(%error, "reconcile ended");
-            }
-            std::future::ready(())
-        });
-        join(reconciled, async {
-            tokio::select! {
-                () = announced => {}
-                () = tools.shutdown.cancelled() => {}
-            }
-        })
-        .await;
-    }
-}
-
-/// A panic in one reconcile must end neither the controller nor anybody else's exchange.
-async fn guarded(
-    credential: Arc<IntegrationCredential>,
-    context: Arc<Context>,
-) -> Result<Action, Infallible> {
-    let span = tracing::info_span!(
-        "credential",
-        credential = format!(
-            "{}/{}",
-            credential.namespace().unwrap_or_default(),
-            credential.name_any()
-        ),
-        provider = credential.spec.oauth2.provider_ref.name,
-        attempt = tracing::field::Empty,
-    );
-    let pass = reconcile(credential, context).instrument(span.clone());
-    match AssertUnwindSafe(pass).catch_unwind().await {
-        Ok(action) => Ok(action),
-        Err(_) => {
-            span.in_scope(|| {
-                tracing::error!(reason = "Panic", "a reconcile panicked; trying again");
-            });
-            Ok(Action::requeue(Duration::from_secs(30)))
-        }
-    }
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the signature that kube asks for"
-)]
-fn error_policy(_: Arc<IntegrationCredential>, error: &Infallible, _: Arc<Context>) -> Action {
-    match *error {}
-}
-
-async fn reconcile(mut credential: Arc<IntegrationCredential>, context: Arc<Context>) -> Action {
-    context.caches.filled.wait().await;
-    if credential.meta().deletion_timestamp.is_some() {
-        // Garbage collection takes what belongs to it.
-        context.forget(&credential);
-        return Action::await_change();
-    }
-    let Some(under_way) = context.begin(&credential) else {
-        return Action::requeue(LAG);
-    };
-    let mut memory = context.recall(&credential);
-    let cached = credential.resource_version();
-    if is_stale(cached.as_deref(), memory.status_version.as_deref()) {
-        // The event with our own write is on its way. A watch that hangs must not stop refreshes.
-        if !memory.status_is_late() {
-            return Action::requeue(LAG);
-        }
-        match context.current(&credential).await {
-            Some(current) => credential = current,
-            None => return Action::requeue(LAG),
-        }
-    }
-    context.caches.notice(&credential, &mut memory);
-    let found = context.caches.provider(&credential);
-    let inputs = context.caches.inputs(&credential, found.as_ref());
-    let decision =
-        context
-            .caches
-            .with_facts(&credential, &memory, &inputs, found.as_ref(), |facts| {
-                plan(&credential, facts)
-            });
-    tracing::debug!(?decision, "planned");
-    let idle = match decision {
-        Decision::Wait(_) => true,
-        Decision::CheckSeed => match context.has_new_seed(&credential, &mut memory).await {
-            Ok(is_new) => !is_new,
-            Err(pause) => return Action::requeue(pause),
-        },
-        Decision::Refresh | Decision::Repair => false,
-    };
-    if idle {
-        memory.inputs = Some(inputs);
-        let late = memory.target.as_ref().is_some_and(Written::may_be_late);
-        context.remember(&credential, memory);
-        if late {
-            return Action::requeue(LAG);
-        }
-        return context.idle(&credential).await;
-    }
-    let worker = Arc::clone(&context);
-    let pass = async move {
-        let _under_way = under_way;
-        let repaired = match decision {
-            Decision::Repair => worker.repair(&credential, found.as_ref()).await,
-            _ => None,
-        };
-        let pass = match repaired {
-            Some(pass) => pass,
-            None => match worker.refresh(&credential, found).await {
-                Ok(pass) => pass,
-                Err(pause) => return Action::requeue(pause),
-            },
-        };
-        worker.conclude(pass, memory, inputs).await
-    };
-    context.make(pass).await
 }

@@ -39,10 +39,20 @@ pub enum Reason {
     ProviderNotConfigured,
     /// The cluster provider does not admit this credential.
     ProviderNotAllowed,
+    /// A Secret that is named must not be read for this.
+    SecretNotAllowed,
     /// The seed Secret or its key does not exist.
     SeedNotFound,
     /// The seed's value cannot be a refresh token.
     SeedInvalid,
+    /// The seed's refresh token belongs to another credential.
+    SeedInUse,
+    /// The Secret to copy from, or its key, does not exist.
+    SourceNotFound,
+    /// What the Secret to copy from holds cannot be what the credential's kind is.
+    SourceInvalid,
+    /// The host of a credential of kind hostScoped is none.
+    HostInvalid,
     /// The provider refused the client's authentication.
     InvalidClient,
     /// The provider refused the requested scopes.
@@ -53,10 +63,14 @@ pub enum Reason {
     EndpointNotFound,
     /// The endpoint's certificate is not trusted.
     CertificateNotTrusted,
+    /// The endpoint's address is one that the operator does not connect to.
+    EndpointNotAllowed,
     /// The target's name is taken by a Secret that is not ours.
     TargetConflict,
     /// The target Secret could not be written.
     TargetNotPublished,
+    /// What `spec.target` says of the target cannot be written.
+    TemplateInvalid,
 }
 
 /// What kind of failure it is; decides what happens next.
@@ -84,10 +98,32 @@ pub struct Consequence {
     /// The delay before the first retry and the longest delay; `None`: only a change of the inputs
     /// starts another attempt.
     pub retry: Option<(Duration, Duration)>,
+    /// The class as a label of metrics.
+    pub label: &'static str,
+}
+
+/// What is said of a [`Reason`], and the class that decides the rest.
+struct Row {
+    name: &'static str,
+    class: Class,
+    event: &'static str,
+    advice: &'static str,
+}
+
+/// The event of reasons that have none of their own.
+const REFRESH_FAILED: &str = "RefreshFailed";
+
+const fn row(name: &'static str, class: Class, event: &'static str, advice: &'static str) -> Row {
+    Row {
+        name,
+        class,
+        event,
+        advice,
+    }
 }
 
 impl Reason {
-    const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 31] = [
         Self::ProviderUnreachable,
         Self::ProviderError,
         Self::UnreadableResponse,
@@ -103,106 +139,188 @@ impl Reason {
         Self::UnknownProvider,
         Self::ProviderNotConfigured,
         Self::ProviderNotAllowed,
+        Self::SecretNotAllowed,
         Self::SeedNotFound,
         Self::SeedInvalid,
+        Self::SeedInUse,
+        Self::SourceNotFound,
+        Self::SourceInvalid,
+        Self::HostInvalid,
         Self::InvalidClient,
         Self::InvalidScope,
         Self::RequestRefused,
         Self::EndpointNotFound,
         Self::CertificateNotTrusted,
+        Self::EndpointNotAllowed,
         Self::TargetConflict,
         Self::TargetNotPublished,
+        Self::TemplateInvalid,
     ];
 
-    /// The table from reason to class.
-    #[must_use]
-    pub fn class(self) -> Class {
+    /// The table: each reason's name in the API, its class, the event that tells people, and what is said where the
+    /// provider's answer is the reason. In that, `{origin}` is where the request went, `{provider}` the provider
+    /// object, `{answered}` the code of the answer, and `{reseed}` the command that hands over a new authorization.
+    #[expect(clippy::too_many_lines, reason = "one table")]
+    const fn row(self) -> Row {
+        use Class::{
+            Ambiguous, GrantUnusable, Misconfiguration, NeedsReauthorization, RateLimited,
+            Transient,
+        };
         match self {
-            Self::ProviderUnreachable
-            | Self::ProviderError
-            | Self::UnreadableResponse
-            | Self::APIServerError
-            | Self::TargetNotPublished => Class::Transient,
-            Self::RefreshOutcomeUnknown => Class::Ambiguous,
-            Self::RateLimited => Class::RateLimited,
-            Self::ReauthorizationRequired | Self::RotationLost => Class::NeedsReauthorization,
-            Self::GrantLost
-            | Self::GrantUnreadable
-            | Self::GrantRestored
-            | Self::ProviderChanged => Class::GrantUnusable,
-            Self::UnknownProvider
-            | Self::ProviderNotConfigured
-            | Self::ProviderNotAllowed
-            | Self::SeedNotFound
-            | Self::SeedInvalid
-            | Self::InvalidClient
-            | Self::InvalidScope
-            | Self::RequestRefused
-            | Self::EndpointNotFound
-            | Self::CertificateNotTrusted
-            | Self::TargetConflict => Class::Misconfiguration,
+            Self::ProviderUnreachable => row(
+                "ProviderUnreachable",
+                Transient,
+                REFRESH_FAILED,
+                "no connection to {origin} ({provider}); trying again. If this lasts, check spec.tokenUrl, DNS and network policies",
+            ),
+            Self::ProviderError => row(
+                "ProviderError",
+                Transient,
+                REFRESH_FAILED,
+                "{origin} ({provider}) cannot serve now ({answered}); trying again",
+            ),
+            Self::UnreadableResponse => row(
+                "UnreadableResponse",
+                Transient,
+                REFRESH_FAILED,
+                "{origin} ({provider}) answered something that is no token response ({answered}); check that spec.tokenUrl is the token endpoint, and spec.response",
+            ),
+            Self::APIServerError => row("APIServerError", Transient, REFRESH_FAILED, ""),
+            Self::TargetNotPublished => row("TargetNotPublished", Transient, REFRESH_FAILED, ""),
+            Self::RateLimited => row(
+                "RateLimited",
+                RateLimited,
+                "RateLimited",
+                "{origin} ({provider}) asked for a pause ({answered}); trying again after it",
+            ),
+            Self::RefreshOutcomeUnknown => row(
+                "RefreshOutcomeUnknown",
+                Ambiguous,
+                REFRESH_FAILED,
+                "a refresh was sent to {provider} and its outcome is not known; the refresh token may be spent. It is presented again only when that costs least. If that fails, {reseed}",
+            ),
+            Self::ReauthorizationRequired => row(
+                "ReauthorizationRequired",
+                NeedsReauthorization,
+                "ReauthorizationRequired",
+                "{origin} ({provider}) refused the refresh token ({answered}): it has expired or was revoked. Now {reseed}",
+            ),
+            Self::RotationLost => row(
+                "RotationLost",
+                NeedsReauthorization,
+                "RotationLost",
+                "an earlier refresh was sent and its answer never arrived; the provider had replaced the refresh token, and the new one is lost. Now {reseed}",
+            ),
+            Self::GrantLost => row("GrantLost", GrantUnusable, "GrantLost", ""),
+            Self::GrantUnreadable => row("GrantUnreadable", GrantUnusable, REFRESH_FAILED, ""),
+            Self::GrantRestored => row("GrantRestored", GrantUnusable, "GrantRestored", ""),
+            Self::ProviderChanged => row("ProviderChanged", GrantUnusable, "ProviderChanged", ""),
+            Self::UnknownProvider => {
+                row("UnknownProvider", Misconfiguration, "UnknownProvider", "")
+            }
+            Self::ProviderNotConfigured => row(
+                "ProviderNotConfigured",
+                Misconfiguration,
+                "ProviderNotConfigured",
+                "",
+            ),
+            Self::ProviderNotAllowed => {
+                row("ProviderNotAllowed", Misconfiguration, REFRESH_FAILED, "")
+            }
+            Self::SecretNotAllowed => row("SecretNotAllowed", Misconfiguration, REFRESH_FAILED, ""),
+            Self::SeedNotFound => row("SeedNotFound", Misconfiguration, REFRESH_FAILED, ""),
+            Self::SeedInvalid => row("SeedInvalid", Misconfiguration, REFRESH_FAILED, ""),
+            Self::SeedInUse => row("SeedInUse", Misconfiguration, "SeedInUse", ""),
+            Self::SourceNotFound => row("SourceNotFound", Misconfiguration, "SourceNotFound", ""),
+            Self::SourceInvalid => row("SourceInvalid", Misconfiguration, "SourceInvalid", ""),
+            Self::HostInvalid => row("HostInvalid", Misconfiguration, "HostInvalid", ""),
+            Self::InvalidClient => row(
+                "InvalidClient",
+                Misconfiguration,
+                REFRESH_FAILED,
+                "{origin} refused the client of {provider} ({answered}); check spec.client, its Secret and spec.clientAuth",
+            ),
+            Self::InvalidScope => row(
+                "InvalidScope",
+                Misconfiguration,
+                REFRESH_FAILED,
+                "{origin} ({provider}) refused the scopes ({answered}); change spec.oauth2.scopes",
+            ),
+            Self::RequestRefused => row(
+                "RequestRefused",
+                Misconfiguration,
+                REFRESH_FAILED,
+                "{origin} ({provider}) refused the request ({answered}); check the provider object against the provider's documentation",
+            ),
+            Self::EndpointNotFound => row(
+                "EndpointNotFound",
+                Misconfiguration,
+                REFRESH_FAILED,
+                "{origin} ({provider}) has no token endpoint at spec.tokenUrl ({answered}); redirects are not followed",
+            ),
+            Self::CertificateNotTrusted => row(
+                "CertificateNotTrusted",
+                Misconfiguration,
+                REFRESH_FAILED,
+                "the certificate of {origin} ({provider}) is not trusted; check spec.tokenUrl, and name its authority in spec.caBundle where it is not a public one",
+            ),
+            Self::EndpointNotAllowed => {
+                row("EndpointNotAllowed", Misconfiguration, REFRESH_FAILED, "")
+            }
+            Self::TargetConflict => row("TargetConflict", Misconfiguration, "TargetConflict", ""),
+            Self::TemplateInvalid => {
+                row("TemplateInvalid", Misconfiguration, "TemplateInvalid", "")
+            }
         }
     }
 
     /// The reason's name in the API.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ProviderUnreachable => "ProviderUnreachable",
-            Self::ProviderError => "ProviderError",
-            Self::UnreadableResponse => "UnreadableResponse",
-            Self::APIServerError => "APIServerError",
-            Self::RefreshOutcomeUnknown => "RefreshOutcomeUnknown",
-            Self::RateLimited => "RateLimited",
-            Self::ReauthorizationRequired => "ReauthorizationRequired",
-            Self::RotationLost => "RotationLost",
-            Self::GrantLost => "GrantLost",
-            Self::GrantUnreadable => "GrantUnreadable",
-            Self::GrantRestored => "GrantRestored",
-            Self::ProviderChanged => "ProviderChanged",
-            Self::UnknownProvider => "UnknownProvider",
-            Self::ProviderNotConfigured => "ProviderNotConfigured",
-            Self::ProviderNotAllowed => "ProviderNotAllowed",
-            Self::SeedNotFound => "SeedNotFound",
-            Self::SeedInvalid => "SeedInvalid",
-            Self::InvalidClient => "InvalidClient",
-            Self::InvalidScope => "InvalidScope",
-            Self::RequestRefused => "RequestRefused",
-            Self::EndpointNotFound => "EndpointNotFound",
-            Self::CertificateNotTrusted => "CertificateNotTrusted",
-            Self::TargetConflict => "TargetConflict",
-            Self::TargetNotPublished => "TargetNotPublished",
-        }
+    pub const fn as_str(self) -> &'static str {
+        self.row().name
+    }
+
+    /// The class, which decides what follows.
+    #[must_use]
+    pub const fn class(self) -> Class {
+        self.row().class
     }
 
     /// The reason of the event that tells people.
     #[must_use]
-    pub fn event(self) -> &'static str {
-        match self {
-            Self::RateLimited
-            | Self::ReauthorizationRequired
-            | Self::RotationLost
-            | Self::GrantLost
-            | Self::GrantRestored
-            | Self::ProviderChanged
-            | Self::UnknownProvider
-            | Self::ProviderNotConfigured
-            | Self::TargetConflict => self.as_str(),
-            _ => "RefreshFailed",
-        }
+    pub const fn event(self) -> &'static str {
+        self.row().event
+    }
+
+    /// What people are told where a provider's answer, or none, is the reason; with places for what it is about.
+    #[must_use]
+    pub(crate) const fn advice(self) -> &'static str {
+        self.row().advice
     }
 
     /// Whether `reason`, read back from a status, is about the credential's own Secrets.
     #[must_use]
     pub fn concerns_secrets(reason: &str) -> bool {
-        const SECRETS: [Reason; 5] = [
+        const SECRETS: [Reason; 6] = [
             Reason::APIServerError,
             Reason::GrantLost,
             Reason::GrantUnreadable,
             Reason::TargetConflict,
             Reason::TargetNotPublished,
+            Reason::TemplateInvalid,
         ];
         SECRETS.iter().any(|r| r.as_str() == reason)
+    }
+
+    /// Whether `reason`, read back from a status, is that an exchange came to nothing and is to be made
+    /// again, whoever asked for it.
+    #[must_use]
+    pub fn repeats_the_exchange(reason: &str) -> bool {
+        let class = Self::from_name(reason).map(Self::class);
+        matches!(
+            class,
+            Some(Class::Transient | Class::RateLimited | Class::Ambiguous)
+        ) && !Self::concerns_secrets(reason)
     }
 
     /// Whether `reason`, read back from a status, says that the grant is gone or cannot be used.
@@ -222,7 +340,7 @@ impl Reason {
         class == Some(Class::NeedsReauthorization)
     }
 
-    fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == name)
     }
 }
@@ -230,31 +348,22 @@ impl Reason {
 impl Class {
     /// The table from class to consequence.
     #[must_use]
-    pub fn consequence(self) -> Consequence {
-        const fn s(seconds: u64) -> Duration {
-            Duration::from_secs(seconds)
+    pub const fn consequence(self) -> Consequence {
+        const fn seconds(first: u64, longest: u64) -> (Duration, Duration) {
+            (Duration::from_secs(first), Duration::from_secs(longest))
         }
-        match self {
-            Self::Transient => Consequence {
-                stalled: false,
-                retry: Some((s(1), s(300))),
-            },
-            Self::RateLimited => Consequence {
-                stalled: false,
-                retry: Some((s(5), s(900))),
-            },
-            Self::Ambiguous => Consequence {
-                stalled: false,
-                retry: Some((s(1), s(60))),
-            },
-            Self::NeedsReauthorization => Consequence {
-                stalled: true,
-                retry: None,
-            },
-            Self::GrantUnusable | Self::Misconfiguration => Consequence {
-                stalled: true,
-                retry: Some((s(5), s(600))),
-            },
+        let (stalled, retry, label) = match self {
+            Self::Transient => (false, Some(seconds(1, 300)), "transient"),
+            Self::RateLimited => (false, Some(seconds(5, 900)), "rate_limited"),
+            Self::Ambiguous => (false, Some(seconds(1, 60)), "ambiguous"),
+            Self::NeedsReauthorization => (true, None, "needs_reauthorization"),
+            Self::GrantUnusable => (true, Some(seconds(5, 600)), "grant_unusable"),
+            Self::Misconfiguration => (true, Some(seconds(5, 600)), "misconfiguration"),
+        };
+        Consequence {
+            stalled,
+            retry,
+            label,
         }
     }
 }
@@ -287,13 +396,6 @@ impl Failure {
         }
     }
 
-    /// With the OAuth error code or HTTP status that the provider answered.
-    #[must_use]
-    pub fn with_code(mut self, code: impl Into<String>) -> Self {
-        self.code = Some(code.into());
-        self
-    }
-
     /// A request to the API server that failed; `what` says what was being done.
     #[must_use]
     pub fn api_server(what: &str, error: &kube::Error) -> Self {
@@ -319,7 +421,7 @@ mod tests {
 
     #[test]
     fn every_reason_is_explained_in_the_documentation() {
-        let concepts = include_str!("../docs/concepts.md");
+        let document = include_str!("../docs/troubleshooting.md");
         for reason in Reason::ALL {
             let class = match reason.class() {
                 Class::Transient => "passes by itself",
@@ -330,8 +432,8 @@ mod tests {
             };
             let entry = format!("| {} | {class} |", reason.as_str());
             assert!(
-                concepts.contains(&entry),
-                "docs/concepts.md lacks {entry:?}"
+                document.contains(&entry),
+                "docs/troubleshooting.md lacks {entry:?}"
             );
         }
     }

@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     // Before anything speaks TLS. An error says that one is installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    tokenward::cli::run().await
+    tokenward::cli::main()
 }

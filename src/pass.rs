@@ -1,32 +1,42 @@
 //! One pass over a credential: the work that a decision asks for, and its end in status and events.
 
+pub mod copied;
+mod end;
+mod first;
+mod seed;
+mod waiting;
+
 use std::{sync::Arc, time::Duration};
 
+use futures::future::join;
 use jiff::Timestamp;
 use kube::{ResourceExt, runtime::controller::Action};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{CredentialStatus, GrantType, IntegrationCredential},
+    asked::Asked,
     cache::{Inputs, Memory, Written},
-    clock::Moment,
-    context::{Context, SOON, retry},
+    clock::{self, Moment},
+    context::Context,
     failure::{Failure, Reason},
-    lock::protocol::Durations,
-    plan::{RECHECK, known_generation},
+    plan::{Pace, RECHECK, known_generation},
     provider::{self, Found, request_hash},
-    refresh::{Outcome, Subject, refresh},
-    secret::{
-        ValueError,
-        grant::Grant,
-        is_owned,
-        seed::{REFRESH_TOKEN, Seed},
+    refresh::{
+        Outcome, Subject, Work, check, open_unkept, refresh,
+        turn::{expects_a_request, turn},
     },
+    secret::grant::Grant,
     status::{self, Report, Wake},
 };
 
 /// The longest sleep. A pass that finds nothing costs no request, and the timers do not see a wall clock
 /// that is set or a machine that was suspended.
 const LONGEST_SLEEP: Duration = Duration::from_secs(600);
+
+/// When a gate is looked at again that nobody keeps, where it cannot be opened for other reasons.
+const LATER: Duration = Duration::from_secs(30);
 
 /// What a pass came to.
 pub struct Pass {
@@ -38,114 +48,55 @@ pub struct Pass {
 impl Context {
     /// Nothing to do: only time may have changed what the status must say.
     pub async fn idle(&self, credential: &Arc<IntegrationCredential>) -> Action {
-        let now = Timestamp::now();
-        if let Some(status) = status::at(credential, now) {
-            return match self.write_status(credential, &status, false).await {
-                Ok(()) => self.wake(credential, &status),
-                Err(action) => action,
+        self.tools
+            .lanes
+            .leave(&credential.uid().unwrap_or_default());
+        if credential.status.is_none() {
+            // Suspended from the start. It gets its gate and a status like any other.
+            return match Box::pin(self.first_sight(credential)).await {
+                Ok(_) => Action::await_change(),
+                Err(pause) => Action::requeue(pause),
             };
         }
-        let status = credential.status.clone().unwrap_or_default();
+        let now = clock::now();
+        let sight = self.caches.provider_sight(credential);
+        let status = status::at(credential, now).or_else(|| credential.status.clone());
+        let mut status = status.unwrap_or_default();
+        let told = status::with_provider(credential, &mut status, &sight, now);
+        if credential.status.as_ref().is_some_and(|s| *s != status) {
+            if let Err(action) = self.write_and_tell(credential, &status).await {
+                return action;
+            }
+            if let Some(transition) = told {
+                self.tell(credential, &transition).await;
+            }
+        }
         self.wake(credential, &status)
     }
 
     /// When to look again, by the clock.
     fn wake(&self, credential: &IntegrationCredential, status: &CredentialStatus) -> Action {
-        let now = Timestamp::now();
+        let now = clock::now();
         let until = |at: Timestamp| Duration::try_from(at.duration_since(now)).unwrap_or_default();
-        match status::wake(status, now) {
+        match status::wake(credential, status, now) {
             Wake::At(at) => Action::requeue(until(at).min(LONGEST_SLEEP)),
             Wake::OnChange(at) => {
-                let expiry = at.map(until);
-                let recheck = (!self.caches.watches_seed(credential)).then_some(RECHECK);
+                let expiry = at.map(|at| until(at).min(LONGEST_SLEEP));
+                // Nothing is read for one that is suspended: its time to be read again may be long past.
+                let rereads = !credential.spec.suspend && !self.caches.watches_seed(credential);
+                let recheck = rereads.then(|| {
+                    if credential.copied().is_some() {
+                        self.until_reread(credential)
+                    } else {
+                        RECHECK
+                    }
+                });
                 match expiry.into_iter().chain(recheck).min() {
                     Some(pause) => Action::requeue(pause),
                     None => Action::await_change(),
                 }
             }
         }
-    }
-
-    /// Whether the seed holds an authorization that was not presented before.
-    ///
-    /// # Errors
-    /// When to ask again, where the API server gave no answer.
-    pub async fn has_new_seed(
-        &self,
-        credential: &IntegrationCredential,
-        memory: &mut Memory,
-    ) -> Result<bool, Duration> {
-        let recently = memory
-            .checked
-            .is_some_and(|at| Moment::now().elapsed(at) < RECHECK);
-        let watched = self.caches.seed_version(credential);
-        if watched.is_none() && recently {
-            return Ok(false);
-        }
-        if watched.is_some() && watched == memory.seed_version {
-            return Ok(false);
-        }
-        let status = credential.status.clone().unwrap_or_default();
-        let known = status
-            .grant
-            .as_ref()
-            .and_then(|g| g.seed_fingerprint.as_ref());
-        let is_new = match self.seed(credential).await {
-            Ok(seed) => {
-                known != Some(&seed.fingerprint)
-                    || status::condition(&status, status::SEED_REJECTED).is_some()
-            }
-            // Not looked at.
-            Err(failure) if failure.reason == Reason::APIServerError => {
-                tracing::warn!(
-                    reason = failure.reason.as_str(),
-                    message = failure.message,
-                    "seed not read"
-                );
-                return Err(SOON);
-            }
-            Err(failure) => {
-                tracing::warn!(
-                    reason = failure.reason.as_str(),
-                    message = failure.message,
-                    "seed not usable"
-                );
-                false
-            }
-        };
-        memory.checked = Some(Moment::now());
-        memory.seed_version = watched;
-        Ok(is_new)
-    }
-
-    async fn seed(&self, credential: &IntegrationCredential) -> Result<Seed, Failure> {
-        let namespace = credential.namespace().unwrap_or_default();
-        let name = credential.spec.oauth2.seed_secret_ref.as_ref();
-        let name = name.map(|s| s.name.clone()).unwrap_or_default();
-        let how = format!(
-            "write the refresh token into it: kubectl -n {namespace} create secret generic {name} --from-literal={REFRESH_TOKEN}=…"
-        );
-        let secret = self
-            .tools
-            .secrets
-            .get(&namespace, &name)
-            .await?
-            .ok_or_else(|| {
-                Failure::new(
-                    Reason::SeedNotFound,
-                    format!("the seed Secret {namespace}/{name} does not exist; {how}"),
-                )
-            })?;
-        Seed::read(&secret).map_err(|error| {
-            let reason = match error {
-                ValueError::Missing => Reason::SeedNotFound,
-                _ => Reason::SeedInvalid,
-            };
-            Failure::new(
-                reason,
-                format!("the seed Secret {namespace}/{name} {error} {REFRESH_TOKEN}; replace it: kubectl -n {namespace} patch secret {name} -p '{{\"stringData\":{{\"{REFRESH_TOKEN}\":\"…\"}}}}'"),
-            )
-        })
     }
 
     /// Writes the target again from the grant; no provider is asked. `None`: the grant cannot be read,
@@ -171,7 +122,7 @@ impl Context {
             // An older one was put back; behind the gate that is told.
             Ok(Some(Ok(grant))) if grant.token.generation < known => return None,
             Ok(Some(Ok(grant))) => {
-                let hash = found.map(|f| request_hash(&f.provider, credential));
+                let hash = found.map(|f| request_hash(f, credential));
                 let hash = hash.unwrap_or_default();
                 match secrets.publish(credential, &grant.token, &hash).await {
                     Ok(published) => {
@@ -181,8 +132,12 @@ impl Context {
                                 "target written again from the grant"
                             );
                         }
+                        if let Some(description) = found.and_then(|f| f.description.as_ref()) {
+                            report.pace = Pace::of_grant(credential, description, &grant);
+                        }
                         report.token = Some(grant.token);
                         report.target_version = published.resource_version;
+                        report.target_adopted = published.adopted;
                     }
                     Err(failure) => report.failure = Some(failure),
                 }
@@ -205,101 +160,138 @@ impl Context {
         &self,
         credential: &Arc<IntegrationCredential>,
         found: Option<Found>,
+        asked: Asked,
     ) -> Result<Pass, Duration> {
+        if credential.spec.suspend {
+            return Err(Box::pin(open_unkept(&self.tools, credential)).await);
+        }
+        if credential.copied().is_some() {
+            return Box::pin(self.copy(credential, asked)).await;
+        }
         let credential = self.first_sight(credential).await?;
+        let only_open = asked.only_open;
+        let now = clock::now();
+        let expects_a_request = !only_open && expects_a_request(&credential, &asked, now);
+        if let (true, Some(found)) = (expects_a_request, &found)
+            && let Some(pause) = self.still_waits(&credential, found, &asked).await
+        {
+            return Err(pause);
+        }
+        let request = asked.request.clone();
         let failed = |failure: Failure| Pass {
             report: Report {
                 failure: Some(failure),
+                handled_request: request.clone(),
                 ..Report::unchanged(&credential)
             },
             credential: Arc::clone(&credential),
             again: false,
         };
         let Some(found) = found else {
-            return Ok(failed(provider::unknown(&credential)));
+            return if only_open {
+                Err(LATER)
+            } else {
+                Ok(failed(provider::unknown(&credential)))
+            };
         };
         let endpoint = &self.tools.endpoint;
-        let resolved = match self.resolver.resolve(found, &credential, endpoint).await {
+        let resolved = match Box::pin(self.resolver.resolve(found, &credential, endpoint)).await {
             Ok(resolved) => resolved,
+            // What is wrong is told already.
+            Err(_) if only_open => return Err(LATER),
             Err(failure) => return Ok(failed(failure)),
         };
-        let grant_type = credential.spec.oauth2.grant_type;
-        let seed = match grant_type {
-            GrantType::RefreshToken => self.seed(&credential).await,
-            GrantType::ClientCredentials => Err(Failure::new(Reason::SeedNotFound, "")),
-        };
+        let grant_type = credential.oauth2().grant_type;
+        let seed = self.seed_of(&credential, &resolved.description).await;
         // A first start without a seed has nothing to close a gate for.
         let first = credential.status.as_ref().is_none_or(|s| s.token.is_none());
-        if let (true, GrantType::RefreshToken, Err(failure)) = (first, grant_type, &seed) {
-            return Ok(failed(failure.clone()));
+        let needs_seed = matches!(grant_type, GrantType::RefreshToken | GrantType::JwtBearer);
+        if let (true, true, Err(failure)) = (first, needs_seed, &seed) {
+            return if only_open {
+                Err(LATER)
+            } else {
+                Ok(failed(failure.clone()))
+            };
+        }
+        let turn = turn(&self.tools, &credential, &resolved, &asked, now);
+        if expects_a_request
+            && let Some(pause) = self.must_wait(&credential, &resolved, &asked, &turn).await
+        {
+            return Err(pause);
         }
         let subject = Subject {
             credential: Arc::clone(&credential),
             resolved,
             seed,
+            asked,
+            turn,
+            waits_for: watch::Sender::default(),
+            ends: self.ends(&credential),
         };
-        match refresh(&self.tools, &subject).await {
-            Outcome::Busy(pause) => Err(pause),
-            Outcome::Done {
-                report,
-                gate_missing,
-            } => Ok(Pass {
+        if let (false, Err(failure)) = (only_open, check(&subject)) {
+            return Ok(failed(failure));
+        }
+        self.behind_the_gate(&Work::Token(&subject)).await
+    }
+
+    /// Runs the critical section.
+    async fn behind_the_gate(&self, work: &Work<'_>) -> Result<Pass, Duration> {
+        match self.refresh_and_tell(*work).await {
+            (_, Outcome::Busy(pause)) => Err(pause),
+            (
+                told,
+                Outcome::Done {
+                    report,
+                    gate_missing,
+                },
+            ) => Ok(Pass {
                 again: gate_missing || report.seed_pending,
                 report: *report,
-                credential,
+                credential: told.unwrap_or_else(|| Arc::clone(work.credential())),
             }),
         }
     }
 
-    /// Before anything is done for a credential, it gets a gate and a status: from then on a missing
-    /// gate means that somebody deleted it.
-    async fn first_sight(
+    /// Runs the critical section, and tells people where it waits for holders. Returns the credential with
+    /// the status that says so, where it was written.
+    async fn refresh_and_tell(
         &self,
-        credential: &Arc<IntegrationCredential>,
-    ) -> Result<Arc<IntegrationCredential>, Duration> {
-        if credential.status.is_some() {
-            return Ok(Arc::clone(credential));
-        }
-        // Where it has a status already, or is another one, the cache is behind and the event comes.
-        let current = self.current(credential).await;
-        let current = current
-            .filter(|current| current.status.is_none())
-            .ok_or(SOON)?;
-        let history = self.has_history(credential).await.map_err(|failure| {
-            let reason = failure.reason.as_str();
-            tracing::warn!(reason, message = failure.message, "first look failed");
-            SOON
-        })?;
-        let mut created = None;
-        if !history {
-            let durations = Durations::scaled(None, self.tools.exchange_timeout);
-            let gate = self.tools.gates.create(credential, &durations).await;
-            created = gate.map_err(|error| retry(&error, "create the gate Lease"))?;
-        }
-        let status = status::first(credential, Timestamp::now());
-        // By its version: somebody else may have had the first look.
-        if self.write_status(&current, &status, true).await.is_err() {
-            if let Some(created) = created {
-                self.tools.gates.withdraw(credential, &created).await;
-            }
-            return Err(SOON);
-        }
-        let mut seen = IntegrationCredential::clone(credential);
-        seen.status = Some(status);
-        Ok(Arc::new(seen))
+        work: Work<'_>,
+    ) -> (Option<Arc<IntegrationCredential>>, Outcome) {
+        let mut waits_for = work.waits_for().subscribe();
+        let done = CancellationToken::new();
+        let refreshed = async {
+            let outcome = refresh(&self.tools, work).await;
+            done.cancel();
+            outcome
+        };
+        let told = async {
+            let holders = tokio::select! {
+                holders = waits_for.wait_for(|holders| !holders.is_empty()) => holders.ok()?.clone(),
+                () = done.cancelled() => return None,
+            };
+            let credential = work.credential();
+            let status = status::draining(credential, &holders, clock::now())?;
+            self.write_and_tell(credential, &status).await.ok()?;
+            let mut credential = IntegrationCredential::clone(credential);
+            credential.status = Some(status);
+            Some(Arc::new(credential))
+        };
+        // Joined, not selected: a status that is being written must not arrive after the next one.
+        join(Box::pin(told), Box::pin(refreshed)).await
     }
 
-    /// Whether there is a grant or a target from an earlier life of this very credential.
-    async fn has_history(&self, credential: &IntegrationCredential) -> Result<bool, Failure> {
-        let namespace = credential.namespace().unwrap_or_default();
-        let uid = credential.uid().unwrap_or_default();
-        for name in [credential.grant_name(), credential.target_name()] {
-            let found = self.tools.secrets.get(&namespace, &name).await?;
-            if found.is_some_and(|secret| is_owned(&secret, &uid)) {
-                return Ok(true);
-            }
+    /// Writes a status that time has brought about, or a change of the spec, and tells people of it.
+    async fn write_and_tell(
+        &self,
+        credential: &IntegrationCredential,
+        status: &CredentialStatus,
+    ) -> Result<(), Action> {
+        self.write_status(credential, status, false).await?;
+        for transition in status::noticed(credential, credential.status.as_ref(), status) {
+            self.tell(credential, &transition).await;
         }
-        Ok(false)
+        Ok(())
     }
 
     /// Writes what a pass came to, tells people of transitions, and says when to look again.
@@ -309,17 +301,25 @@ impl Context {
             report,
             again,
         } = pass;
-        let now = Timestamp::now();
+        let now = clock::now();
         if let Some(version) = &report.target_version {
             memory.target = Some(Written::now(version.clone()));
         }
-        let status = status::after(&credential, &report, now);
+        let mut status = status::after(&credential, &report, now);
+        let sight = self.caches.provider_sight(&credential);
+        let told = status::with_provider(&credential, &mut status, &sight, now);
+        let conflict = Reason::TargetConflict;
+        let conflict = report.failure.as_ref().filter(|f| f.reason == conflict);
+        memory.conflict = conflict.map(|_| self.caches.target_version(&credential));
         let refresh = status.refresh.as_ref();
         memory.not_before = refresh
             .and_then(|r| r.next_attempt_time.as_ref())
             .map(|at| at.0);
         if !report.aside {
             memory.again = again;
+            if credential.copied().is_some() {
+                memory.checked = Some(Moment::now());
+            }
             // Whatever was made of this version of the seed, only another one is a reason to look again.
             memory.seed_version = inputs.seed_version();
             memory.inputs = Some(inputs);
@@ -330,14 +330,18 @@ impl Context {
         memory.status_written = recalled.status_written.or(memory.status_written);
         self.remember(&credential, memory);
         let before = credential.status.as_ref();
-        if !status::is_same(before, &status) {
+        if !status::is_settled(before, &status) {
             if let Err(action) = self.write_status(&credential, &status, false).await {
                 return action;
             }
-            for transition in status::transitions(before, &report) {
+            let transitions = status::transitions(&credential, before, &status, &report);
+            for transition in transitions.into_iter().chain(told) {
                 self.tell(&credential, &transition).await;
             }
         }
+        let mut answered = IntegrationCredential::clone(&credential);
+        answered.status = Some(status.clone());
+        self.answer_wants(&answered).await;
         if again {
             return Action::requeue(Duration::ZERO);
         }

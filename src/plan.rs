@@ -1,6 +1,10 @@
 //! What a credential needs, as pure functions of what is known and the time. Nothing here asks
 //! anybody: [`plan`] decides from cached objects, [`under_gate`] from what was read behind the gate.
 
+pub mod copied;
+pub mod end;
+pub mod schedule;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,20 +12,26 @@ use kube::ResourceExt;
 
 use crate::{
     api::{
-        AccessTokenOnRefresh, CredentialStatus, GrantType, IntegrationCredential, Provider,
+        AccessTokenOnRefresh, CONFIRM_ORIGIN, CredentialStatus, Description, IntegrationCredential,
         ReuseDetection, Rotation,
     },
+    asked::Asked,
     explain,
     failure::{Failure, Reason},
-    lock::protocol::Unresolved,
+    lock::{
+        observer::GateSight,
+        protocol::{Durations, Unresolved, is_settled},
+    },
     oauth::response::Lifetime,
     secret::{
         Token,
         grant::{Grant, Verdict},
-        keyed_hash,
         seed::Seed,
     },
 };
+
+pub use self::schedule::{Pace, fraction, is_due, schedule};
+use self::schedule::{is_from_the_future, latest};
 
 /// How often a credential that waits for a change of an unwatched Secret reads it again.
 pub const RECHECK: Duration = Duration::from_secs(600);
@@ -39,11 +49,14 @@ pub enum Seen {
 
 /// What is known without asking anybody.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Facts<'a> {
     /// The time.
     pub now: Timestamp,
     /// The target Secret.
     pub target: Seen,
+    /// Whether the target is written in another way than `spec.target` says now.
+    pub target_outdated: bool,
     /// The hash of what the token in the target was asked for.
     pub target_hash: Option<&'a str>,
     /// The hash of what a token would be asked for now; `None` while the provider is unknown.
@@ -52,11 +65,21 @@ pub struct Facts<'a> {
     pub has_default_lifetime: bool,
     /// The grant Secret.
     pub grant: Seen,
-    /// The seed Secret, where it is watched.
+    /// The seed, or the source that is copied, where it is watched.
     pub seed: Seen,
+    /// Whether a source that is copied, and not watched, is to be read again.
+    pub source_unread: bool,
     /// Whether something that the last failure depended on has changed: the spec, the provider, a
     /// watched Secret.
     pub inputs_changed: bool,
+    /// Whether somebody asks for another token than the current one.
+    pub wanted: bool,
+    /// Whether a person asks for a refresh, whatever stands against it.
+    pub requested: bool,
+    /// Whether programs say that the token is dead while it is not known whether a refresh has ended it.
+    pub reported_dead: bool,
+    /// What is known of the gate.
+    pub gate: GateSight,
     /// Whether the last pass asked for another one: the gate was found deleted, or a new seed waits.
     pub again: bool,
     /// When the next attempt may be made at the earliest, as this process remembers: a status that
@@ -75,17 +98,29 @@ pub enum Decision {
     Repair,
     /// Read the seed again: only a new one helps.
     CheckSeed,
+    /// Take over a gate that nobody seems to keep, and open it.
+    Open,
 }
 
 /// Decides from cached objects.
 #[must_use]
 pub fn plan(credential: &IntegrationCredential, facts: &Facts<'_>) -> Decision {
+    if credential.spec.suspend {
+        // A gate that nobody keeps shuts programs out for nothing.
+        return match facts.gate {
+            GateSight::Stuck => Decision::Open,
+            _ => Decision::Wait(None),
+        };
+    }
+    if credential.copied().is_some() {
+        return copied::plan(credential, facts);
+    }
     let Some(status) = &credential.status else {
         return Decision::Refresh;
     };
     let refresh = status.refresh.clone().unwrap_or_default();
     let has_token = status.token.is_some();
-    let machine = credential.spec.oauth2.grant_type == GrantType::ClientCredentials;
+    let machine = credential.oauth2().grant_type.is_machine();
     let changed = facts.inputs_changed
         || status.observed_generation != credential.metadata.generation
         || facts.again;
@@ -95,7 +130,10 @@ pub fn plan(credential: &IntegrationCredential, facts: &Facts<'_>) -> Decision {
     let next_attempt = next_attempt.max(facts.not_before);
     let blocked = !changed && (terminal || next_attempt.is_some_and(|at| at > facts.now));
 
-    if has_token && facts.target != Seen::Unchanged {
+    if facts.requested || facts.reported_dead {
+        return Decision::Refresh;
+    }
+    if has_token && (facts.target != Seen::Unchanged || facts.target_outdated) {
         // A failure to refresh is no reason to leave the target as it is; one to write it is.
         let expires = status
             .token
@@ -114,6 +152,13 @@ pub fn plan(credential: &IntegrationCredential, facts: &Facts<'_>) -> Decision {
             return Decision::Refresh;
         }
     }
+    if facts.gate == GateSight::Stuck {
+        return if blocked {
+            Decision::Open
+        } else {
+            Decision::Refresh
+        };
+    }
     if facts.seed == Seen::Changed && !machine {
         return Decision::CheckSeed;
     }
@@ -126,65 +171,39 @@ pub fn plan(credential: &IntegrationCredential, facts: &Facts<'_>) -> Decision {
     }
     let failed = refresh.failures > 0;
     let grant_lost = !machine && has_token && facts.grant == Seen::Missing;
-    let asked_differently =
-        machine && facts.wanted_hash.is_some() && facts.wanted_hash != facts.target_hash;
     let endless = status
         .token
         .as_ref()
         .is_some_and(|t| t.expiration_time.is_none());
     let next = refresh.next_time.as_ref().map(|t| t.0);
-    let due = next.is_some_and(|at| at <= facts.now) || (endless && facts.has_default_lifetime);
-    if !has_token || failed || due || changed || grant_lost || asked_differently {
+    let issued_at = status
+        .token
+        .as_ref()
+        .and_then(|t| t.last_refresh_time.as_ref());
+    let due = next.is_some_and(|at| at <= facts.now)
+        || (endless && facts.has_default_lifetime && credential.assumed_lifetime().is_none())
+        || issued_at.is_some_and(|at| is_from_the_future(at.0, facts.now));
+    if !has_token
+        || failed
+        || due
+        || changed
+        || facts.wanted
+        || grant_lost
+        || is_asked_differently(credential, facts)
+    {
         return Decision::Refresh;
     }
     Decision::Wait(next)
 }
 
-/// When a token is refreshed: `before` its expiry, but at most half of its lifetime before, and
-/// earlier by a share of the lifetime (at most a tenth) that is fixed for each credential, so that
-/// credentials made together are not refreshed together. Whole seconds, as a status records them.
+/// Whether a token whose grant stores nothing was asked for differently than it would be now; where the provider is not known,
+/// nobody can tell.
 #[must_use]
-pub fn refresh_at(
-    issued_at: Timestamp,
-    expires_at: Timestamp,
-    before: Duration,
-    uid: &str,
-) -> Timestamp {
-    let lifetime = Duration::try_from(expires_at.duration_since(issued_at)).unwrap_or_default();
-    let jitter = lifetime.mul_f64(0.1 * fraction(uid));
-    let at = latest(issued_at, expires_at, before)
-        .checked_sub(jitter)
-        .unwrap_or(issued_at);
-    floor(at)
-}
-
-/// When a token is refreshed, without jitter: where waiting on purpose ends.
-fn latest(issued_at: Timestamp, expires_at: Timestamp, before: Duration) -> Timestamp {
-    let lifetime = Duration::try_from(expires_at.duration_since(issued_at)).unwrap_or_default();
-    expires_at
-        .checked_sub(before.min(lifetime / 2))
-        .unwrap_or(issued_at)
-}
-
-fn floor(at: Timestamp) -> Timestamp {
-    Timestamp::from_second(at.as_second()).unwrap_or(at)
-}
-
-/// A number in 0..1 that is fixed for `uid`.
-fn fraction(uid: &str) -> f64 {
-    let hash = keyed_hash("tokenward.dev/jitter/v1", [uid.as_bytes()]);
-    let bits = u32::from_str_radix(&hash[..8], 16).unwrap_or(0);
-    f64::from(bits) / (f64::from(u32::MAX) + 1.0)
-}
-
-/// When `token` is to be refreshed; `None`: nobody knows when it expires.
-#[must_use]
-pub fn schedule(credential: &IntegrationCredential, token: &Token) -> Option<Timestamp> {
-    let uid = credential.uid().unwrap_or_default();
-    let before = credential.refresh_before();
-    token
-        .expires_at
-        .map(|expires_at| refresh_at(token.issued_at, expires_at, before, &uid))
+pub fn is_asked_differently(credential: &IntegrationCredential, facts: &Facts<'_>) -> bool {
+    let is_known = facts.wanted_hash.is_some();
+    credential.oauth2().grant_type.is_machine()
+        && is_known
+        && facts.wanted_hash != facts.target_hash
 }
 
 /// The delay before the next attempt after `failures` in a row: doubled each time from `first` up to
@@ -196,29 +215,91 @@ pub fn backoff(first: Duration, longest: Duration, failures: u32, uid: &str) -> 
     doubled.min(longest).mul_f64(1.0 - 0.25 * share)
 }
 
-/// Whether `token` is to be refreshed now. One that came without a lifetime is, once the provider object
-/// states one.
+/// For how long holders are waited for before their holds are deleted, from the close of the gate on.
+/// One that is on schedule waits until the exchange must begin, so that the token does not expire; any
+/// other only as long as holders that follow the rules can last, because somebody waits for it.
 #[must_use]
-pub fn is_due(
+pub fn patience(
     credential: &IntegrationCredential,
-    provider: &Provider,
-    token: &Token,
+    durations: &Durations,
+    scheduled: bool,
     now: Timestamp,
-) -> bool {
-    match schedule(credential, token) {
-        Some(at) => at <= now,
-        None => provider.default_lifetime.is_some(),
+) -> Duration {
+    let status = credential.status.as_ref();
+    let token = status.and_then(|s| s.token.as_ref());
+    let expiry = token.and_then(|t| t.expiration_time.as_ref());
+    let longest = durations.longest_drain();
+    let Some(expiry) = expiry else {
+        return longest;
+    };
+    let deadline = expiry.0.checked_sub(durations.takeover_delay());
+    let left = deadline.map(|deadline| deadline.duration_since(now));
+    let left = left.ok().and_then(|left| Duration::try_from(left).ok());
+    match left {
+        Some(left) if !left.is_zero() => {
+            if scheduled {
+                left
+            } else {
+                left.min(longest)
+            }
+        }
+        // Too late for that already, or the clock is wrong: those who follow the rules are told, and have
+        // their grace, unless the token lives no longer.
+        _ => {
+            let grace = durations.hold / 3 + durations.drain_grace;
+            let lives = Duration::try_from(expiry.0.duration_since(now)).ok();
+            lives.map_or(grace, |lives| grace.min(lives))
+        }
     }
+}
+
+/// Whether the last exchange came to nothing and is to be made again, though the token may not be due: it was
+/// asked for.
+#[must_use]
+pub fn repeats(status: Option<&CredentialStatus>) -> bool {
+    let refresh = status.and_then(|s| s.refresh.as_ref());
+    let last = refresh.and_then(|r| r.last_error.as_ref());
+    last.is_some_and(|e| Reason::repeats_the_exchange(&e.reason))
 }
 
 /// When a token expires, by what the answer says, else by what the provider object says.
 #[must_use]
-pub fn expires_at(sent: Timestamp, lifetime: Lifetime, provider: &Provider) -> Option<Timestamp> {
+pub fn expires_at(
+    sent: Timestamp,
+    lifetime: Lifetime,
+    provider: &Description,
+) -> Option<Timestamp> {
     let lifetime = match lifetime {
         Lifetime::Stated(lifetime) => lifetime,
+        // One that is over, or that a clock elsewhere makes look so, is of no use as a time to act at.
+        Lifetime::Until(at) => Duration::try_from(at.duration_since(sent))
+            .ok()
+            .filter(|left| !left.is_zero())
+            .or_else(|| provider.default_lifetime.map(Into::into))?,
         Lifetime::NotStated | Lifetime::Unusable => provider.default_lifetime?.into(),
     };
-    sent.checked_add(lifetime).ok()
+    let longest = provider.maximum_lifetime.map_or(lifetime, Into::into);
+    sent.checked_add(lifetime.min(longest)).ok()
+}
+
+/// When a refresh token expires: by what the answer says, else by what the provider's description says; in no
+/// case later than its longest life since the authorization.
+#[must_use]
+pub fn refresh_expires_at(
+    sent: Timestamp,
+    authorized_at: Timestamp,
+    stated: Option<Duration>,
+    provider: &Description,
+) -> Option<Timestamp> {
+    let lifetime = provider.refresh_token_lifetime.clone().unwrap_or_default();
+    let idle = stated.or(lifetime.idle.map(Into::into));
+    let idle = idle.and_then(|idle| sent.checked_add(idle).ok());
+    let absolute: Option<Duration> = lifetime.absolute.map(Into::into);
+    let absolute = absolute.and_then(|life| authorized_at.checked_add(life).ok());
+    match (idle, absolute) {
+        (Some(idle), Some(absolute)) => Some(idle.min(absolute)),
+        (idle, absolute) => idle.or(absolute),
+    }
 }
 
 /// What is known behind the gate of a credential with grant `RefreshToken`.
@@ -226,7 +307,7 @@ pub struct Behind<'a> {
     /// The credential.
     pub credential: &'a IntegrationCredential,
     /// Its provider.
-    pub provider: &'a Provider,
+    pub provider: &'a Description,
     /// The origin of the provider's token endpoint.
     pub origin: &'a str,
     /// The client's identifier.
@@ -239,6 +320,8 @@ pub struct Behind<'a> {
     pub gate_generation: Option<u64>,
     /// The attempt that the gate marks as unresolved.
     pub unresolved: Option<&'a Unresolved>,
+    /// What is asked for.
+    pub asked: &'a Asked,
     /// The time.
     pub now: Timestamp,
 }
@@ -272,9 +355,15 @@ pub fn under_gate(b: &Behind<'_>) -> Step {
     let known = known_generation(status).max(b.gate_generation.unwrap_or(0));
     // A backup that was put back holds a refresh token that is spent, unless they never are.
     let is_older = grant.token.generation < known;
-    let is_spent = is_older && b.provider.rotation != Rotation::Never;
-    let is_elsewhere = grant.origin != b.origin || grant.client_id != b.client_id;
-    let is_due = is_older || is_due(b.credential, b.provider, &grant.token, b.now);
+    let is_spent = is_older && b.provider.rotation() != Rotation::Never;
+    let is_elsewhere = (grant.origin != b.origin || grant.client_id != b.client_id)
+        && !is_confirmed(b.credential, b.origin);
+    let pace = Pace::of_grant(b.credential, b.provider, grant);
+    let is_due = is_older
+        || is_due(b.credential, &pace, &grant.token, b.now)
+        || b.asked.is_about(grant.token.generation)
+        || repeats(status);
+    let is_due = is_due && !b.asked.only_open;
     let is_failing = status
         .and_then(|s| s.refresh.as_ref())
         .is_some_and(|r| r.failures > 0);
@@ -294,7 +383,7 @@ pub fn under_gate(b: &Behind<'_>) -> Step {
     }
     let unresolved = b
         .unresolved
-        .filter(|u| !is_settled(u, grant, b.gate_generation));
+        .filter(|u| !is_settled(u, &grant.attempt, grant.token.generation, b.gate_generation));
     if b.unresolved.is_some() && unresolved.is_none() {
         // The attempt had stored its tokens and only not published them.
         return Step::Publish { unresolved: None };
@@ -304,7 +393,13 @@ pub fn under_gate(b: &Behind<'_>) -> Step {
             unresolved: unresolved.cloned(),
         };
     }
+    let is_said_dead = b.asked.is_wanted(grant.token.generation)
+        && b.provider.access_token_on_refresh() == AccessTokenOnRefresh::Unknown;
     let until = unresolved.and_then(|unresolved| {
+        // There is nothing to lose by presenting the token, once, where the old one is dead.
+        if is_said_dead && !unresolved.retried {
+            return None;
+        }
         hold_until(b.provider, b.credential, &grant.token, unresolved, b.now)
     });
     match until {
@@ -314,11 +409,11 @@ pub fn under_gate(b: &Behind<'_>) -> Step {
     }
 }
 
-/// Whether the grant shows that an attempt stored its tokens: they are its own, or later ones. Of an
-/// attempt whose identity is lost, or beside a gate that has lost its generation, that cannot be said.
-fn is_settled(unresolved: &Unresolved, grant: &Grant, gate_generation: Option<u64>) -> bool {
-    let is_ahead = gate_generation.is_some_and(|g| grant.token.generation > g);
-    !unresolved.is_unknown() && (is_ahead || unresolved.attempt == grant.attempt)
+/// Whether people have confirmed that the refresh token belongs there: by the host, with its port where it has one.
+pub(crate) fn is_confirmed(credential: &IntegrationCredential, origin: &str) -> bool {
+    let host = origin.split_once("://").map_or(origin, |(_, host)| host);
+    let confirmed = credential.annotations().get(CONFIRM_ORIGIN);
+    confirmed.is_some_and(|confirmed| [host, origin].contains(&confirmed.trim()))
 }
 
 fn without_grant(b: &Behind<'_>) -> Step {
@@ -332,7 +427,11 @@ fn without_grant(b: &Behind<'_>) -> Step {
     };
     let presented = status.grant.and_then(|g| g.seed_fingerprint);
     let is_new = presented.is_some_and(|p| p != seed.fingerprint);
-    if !had_grant || is_new || b.provider.rotation == Rotation::Never {
+    // Whoever was at it before may have redeemed the code; a second time nobody gets anything for it.
+    if seed.authorization.is_code() && b.unresolved.is_some() && !is_new {
+        return Step::Fail(explain::code_spent(b.credential));
+    }
+    if !had_grant || is_new || b.provider.rotation() == Rotation::Never {
         Step::Adopt
     } else {
         Step::Fail(explain::grant_lost(b.credential))
@@ -345,33 +444,38 @@ fn without_grant(b: &Behind<'_>) -> Step {
 /// the expiry begins, and the rest of the access token's life is for people.
 #[must_use]
 pub fn hold_until(
-    provider: &Provider,
+    provider: &Description,
     credential: &IntegrationCredential,
     token: &Token,
     unresolved: &Unresolved,
     now: Timestamp,
 ) -> Option<Timestamp> {
-    let expires_at = token.expires_at?;
+    let Some(expires_at) = token.expires_at else {
+        // Nobody knows how long it works on: once it is tried, and then it is for people.
+        let later = now.checked_add(RECHECK).ok()?;
+        return (unresolved.retried && is_costly(provider, unresolved, now)).then_some(later);
+    };
     let until = if unresolved.retried {
         expires_at
     } else {
-        latest(token.issued_at, expires_at, credential.refresh_before())
+        let before = credential.refresh_before(provider.refresh_before());
+        latest(token.issued_at, expires_at, before)
     };
     (is_costly(provider, unresolved, now) && now < until).then_some(until)
 }
 
 /// Whether presenting a token that may be spent can cost an access token that still works.
-fn is_costly(provider: &Provider, unresolved: &Unresolved, now: Timestamp) -> bool {
-    let grace = provider.reuse_grace.map(Duration::from).unwrap_or_default();
+fn is_costly(provider: &Description, unresolved: &Unresolved, now: Timestamp) -> bool {
+    let grace = provider.reuse_grace();
     let in_grace = !grace.is_zero()
         && unresolved.since <= now
         && unresolved
             .since
             .checked_add(grace)
             .is_ok_and(|end| now < end);
-    provider.rotation != Rotation::Never
-        && provider.reuse_detection == ReuseDetection::RevokesFamily
-        && provider.access_token_on_refresh != AccessTokenOnRefresh::Invalidated
+    provider.rotation() != Rotation::Never
+        && provider.reuse_detection() == ReuseDetection::RevokesFamily
+        && provider.access_token_on_refresh() != AccessTokenOnRefresh::Invalidated
         && !in_grace
 }
 

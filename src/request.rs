@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::failure::Failure;
+use crate::{failure::Failure, lock::protocol::Answer};
 
 /// How long one request to the API server may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,15 +57,38 @@ impl RequestError {
 pub fn bounded<T>(
     request: impl Future<Output = Result<T, kube::Error>>,
 ) -> impl Future<Output = Result<T, RequestError>> {
+    bounded_by(TIMEOUT, request)
+}
+
+/// Like [`bounded`], with a shorter limit: a lease that is to be renewed cannot wait for long.
+pub fn bounded_by<T>(
+    limit: Duration,
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> impl Future<Output = Result<T, RequestError>> {
+    let limit = limit.min(TIMEOUT);
     // Boxed before anything is awaited: the futures of requests are large, and would make every
     // future around them so.
     let request = Box::pin(request);
-    async {
-        match tokio::time::timeout(TIMEOUT, request).await {
+    async move {
+        match tokio::time::timeout(limit, request).await {
             Err(_) => Err(RequestError::Unclear(None)),
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(sort(error)),
         }
+    }
+}
+
+/// What an answer tells a state machine of the lock.
+///
+/// # Errors
+/// A refusal: it will be the same next time.
+pub fn answer<T>(answer: Result<T, RequestError>) -> Result<Answer<T>, RequestError> {
+    match answer {
+        Ok(value) => Ok(Answer::Done(value)),
+        Err(RequestError::NotFound) => Ok(Answer::NotFound),
+        Err(RequestError::Conflict) => Ok(Answer::Conflict),
+        Err(RequestError::Unclear(_)) => Ok(Answer::Unclear),
+        Err(refused @ RequestError::Refused(_)) => Err(refused),
     }
 }
 

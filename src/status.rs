@@ -4,6 +4,17 @@
 //! truth. `Reconciling` and `Stalled` follow kstatus: Reconciling is there only while it is true,
 //! Stalled is True when nothing goes on until somebody acts.
 
+mod authorization;
+mod conditions;
+mod copied;
+mod events;
+mod provider;
+mod said;
+mod scopes;
+mod suspension;
+
+use std::time::Duration;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
@@ -13,10 +24,17 @@ use crate::{
         CredentialStatus, GrantStatus, IntegrationCredential, LastError, RefreshStatus,
         TargetStatus, TokenStatus,
     },
+    asked::TOO_MANY_REJECTIONS,
     explain,
-    failure::{Class, Failure, Reason},
-    plan,
-    secret::Token,
+    failure::{Failure, Reason},
+    plan::{self, Pace},
+    secret::{Token, copy::Copy},
+};
+
+use self::conditions::{Setter, set_conditions, set_rejected_condition, set_seed_condition};
+pub use self::{
+    events::{Transition, noticed, transitions},
+    provider::{ProviderSight, with_provider},
 };
 
 /// The condition that says whether the Secret holds a usable token.
@@ -27,6 +45,18 @@ pub const STALLED: &str = "Stalled";
 pub const RECONCILING: &str = "Reconciling";
 /// The condition that is there while the seed holds a refresh token that is not used.
 pub const SEED_REJECTED: &str = "SeedRejected";
+/// The condition that is there while programs say of one new token after the other that it does not work.
+pub const TOKEN_REJECTED: &str = "TokenRejected";
+
+/// The condition that is there while the end of the authorization is near, which no refresh puts off.
+pub const AUTHORIZATION_EXPIRING: &str = "AuthorizationExpiring";
+/// The condition that is there while the credential is suspended.
+pub const SUSPENDED: &str = "Suspended";
+/// The condition that is there while the token has not all the scopes that the credential asks for.
+pub const SCOPES_MISSING: &str = "ScopesMissing";
+
+/// What is said of a credential whose token has expired.
+const OBTAINING: &str = "obtaining another token";
 
 /// What a pass over a credential found and did.
 #[derive(Default)]
@@ -34,25 +64,49 @@ pub const SEED_REJECTED: &str = "SeedRejected";
 pub struct Report {
     /// The token that the target holds now; `None`: as before.
     pub token: Option<Token>,
+    /// What the target holds now of what is copied; `None`: as before.
+    pub copied: Option<Copy>,
+    /// The version of the Secret that is copied, where it was read.
+    pub source_version: Option<String>,
+    /// What is known beside the token of when it is to be refreshed; known where the token is.
+    pub pace: Pace,
     /// Something about the token that people should know.
     pub remark: Option<String>,
     /// The target's version.
     pub target_version: Option<String>,
+    /// Whether a Secret that was somebody's was handed over, and is the target now.
+    pub target_adopted: bool,
     /// The fingerprint of the seed that was presented last.
     pub seed_fingerprint: Option<String>,
+    /// When the refresh token expires; known where the seed's fingerprint is.
+    pub refresh_expires_at: Option<Timestamp>,
+    /// When the user authorized; known where the seed's fingerprint is.
+    pub authorized_at: Option<Timestamp>,
+    /// When the authorization ends whatever is refreshed, where the provider's description says.
+    pub authorization_ends_at: Option<Timestamp>,
     /// The version of the seed Secret that was read.
     pub seed_version: Option<String>,
     /// Why the seed's refresh token is not used; `None`: it is, or there is none.
     pub seed_rejected: Option<String>,
     /// Whether a new authorization was adopted.
     pub adopted: bool,
-    /// Whether a token was obtained.
+    /// Whether a token was obtained, or another value copied.
     pub refreshed: bool,
     /// What went wrong.
     pub failure: Option<Failure>,
     /// Whether the token in the target is known to be dead: it was replaced, and the target could not be
     /// written.
     pub target_is_dead: bool,
+    /// The request of a person that was acted upon.
+    pub handled_request: Option<String>,
+    /// Whether the token was replaced because a program said that it does not work.
+    pub rejected: bool,
+    /// Whether the token was replaced because a program said soon after its start that it does not work.
+    pub rejected_early: bool,
+    /// How old the token was that was replaced because a program said that it does not work.
+    pub rejected_after: Option<Duration>,
+    /// Who held the credential and was not waited for, because the deadline had come.
+    pub forced: Vec<String>,
     /// Whether the seed is to be looked at as soon as this pass is over.
     pub seed_pending: bool,
     /// Whether the pass had nothing to do with what went wrong before, so that it stays wrong.
@@ -85,14 +139,14 @@ pub fn first(credential: &IntegrationCredential, now: Timestamp) -> CredentialSt
         ..CredentialStatus::default()
     };
     let mut set = Setter::new(&mut status, now);
-    set.set(READY, "Unknown", "Pending", "no token was obtained yet");
-    set.set(
-        RECONCILING,
-        "True",
-        "Progressing",
-        "obtaining the first token",
-    );
+    let (ready, reconciling) = match credential.copied() {
+        None => ("no token was obtained yet", "obtaining the first token"),
+        Some(_) => ("nothing was copied yet", "copying for the first time"),
+    };
+    set.set(READY, "Unknown", "Pending", ready);
+    set.set(RECONCILING, "True", "Progressing", reconciling);
     set.set(STALLED, "False", "Progressing", "");
+    suspension::set_conditions(&mut status, credential, now);
     status
 }
 
@@ -112,6 +166,10 @@ pub fn after(
     if report.target_version.is_some() {
         target.resource_version.clone_from(&report.target_version);
     }
+    let issued_before = status
+        .token
+        .as_ref()
+        .and_then(|t| t.last_refresh_time.clone());
     if let Some(token) = &report.token {
         status.token = Some(token_status(token));
     }
@@ -119,13 +177,29 @@ pub fn after(
         let grant = status.grant.get_or_insert_with(GrantStatus::default);
         if report.seed_fingerprint.is_some() {
             grant.seed_fingerprint.clone_from(&report.seed_fingerprint);
+            authorization::note(grant, report, issued_before);
         }
         grant.seed_resource_version.clone_from(&report.seed_version);
     }
+    copied::note(&mut status, report);
     let mut refresh = status.refresh.take().unwrap_or_default();
     if let Some(token) = &report.token {
-        refresh.next_time = plan::schedule(credential, token).map(Time);
+        refresh.next_time = plan::schedule(credential, &report.pace, token).map(Time);
     }
+    if report.handled_request.is_some() {
+        refresh
+            .last_handled_request
+            .clone_from(&report.handled_request);
+    }
+    if report.refreshed {
+        let again = report.rejected && refresh.rejections >= TOO_MANY_REJECTIONS;
+        refresh.rejections = if report.rejected_early || again {
+            refresh.rejections.saturating_add(1)
+        } else {
+            0
+        };
+    }
+    let rejected = refresh.rejections >= TOO_MANY_REJECTIONS;
     let still_wrong = report.aside && report.failure.is_none() && refresh.failures > 0;
     match &report.failure {
         None if still_wrong => {}
@@ -138,19 +212,45 @@ pub fn after(
     }
     status.refresh = Some(refresh);
     set_seed_condition(&mut status, report, now);
-    if !still_wrong {
-        set_conditions(&mut status, credential, report, now);
+    set_rejected_condition(&mut status, rejected, now);
+    scopes::set_condition(&mut status, credential, now);
+    match credential.copied() {
+        _ if still_wrong => {}
+        Some(kind) if report.failure.is_none() => {
+            copied::set_conditions(&mut status, credential, kind, now);
+        }
+        _ => set_conditions(&mut status, credential, report, now),
     }
+    authorization::set_condition(&mut status, credential, now);
+    suspension::set_conditions(&mut status, credential, now);
     status
 }
 
-/// The status as it must be now although nothing happened: a token may have expired.
+/// The status as it must be now although nothing happened: a token may have expired, an authorization may be about to
+/// end. `None`: it is as it should be.
 #[must_use]
 pub fn at(credential: &IntegrationCredential, now: Timestamp) -> Option<CredentialStatus> {
-    let mut status = credential.status.clone()?;
-    let ready = condition(&status, READY)?;
-    if ready.status != "True" || is_alive(&status, now) {
-        return None;
+    let before = credential.status.as_ref()?;
+    let mut status = before.clone();
+    expire(&mut status, credential, now);
+    authorization::set_condition(&mut status, credential, now);
+    if credential.spec.suspend {
+        suspension::set_conditions(&mut status, credential, now);
+    }
+    (status != *before).then_some(status)
+}
+
+/// Says so where the token has expired.
+fn expire(status: &mut CredentialStatus, credential: &IntegrationCredential, now: Timestamp) {
+    let Some(ready) = condition(status, READY).filter(|ready| ready.status == "True") else {
+        return;
+    };
+    if is_alive(status, now) {
+        return;
+    }
+    if let Some(kind) = credential.copied() {
+        copied::set_expired(status, credential, kind, now);
+        return;
     }
     let last = status.refresh.as_ref().and_then(|r| r.last_error.as_ref());
     let reason = if last.is_some_and(|e| Reason::ends_the_grant(&e.reason)) {
@@ -162,8 +262,50 @@ pub fn at(credential: &IntegrationCredential, now: Timestamp) -> Option<Credenti
         Some(_) => format!("the token has expired; {}", ready.message),
         None => "the token has expired".to_owned(),
     };
-    Setter::new(&mut status, now).set(READY, "False", reason, &message);
+    let is_said = [STALLED, RECONCILING]
+        .iter()
+        .any(|type_| condition(status, type_).is_some_and(|c| c.status == "True"));
+    let mut set = Setter::new(status, now);
+    set.set(READY, "False", reason, &message);
+    if !is_said && credential.spec.oauth2.is_some() {
+        set.set(RECONCILING, "True", "Progressing", OBTAINING);
+    }
+}
+
+/// The status while a refresh waits for holders; `None` before the first one.
+#[must_use]
+pub fn draining(
+    credential: &IntegrationCredential,
+    holders: &[String],
+    now: Timestamp,
+) -> Option<CredentialStatus> {
+    let mut status = credential.status.clone()?;
+    let message = explain::draining(holders);
+    let mut set = Setter::new(&mut status, now);
+    set.set(RECONCILING, "True", "Draining", &message);
+    // It is being tried again, whatever stood against it.
+    set.set(STALLED, "False", "Draining", "");
+    let ready = condition(set.status, READY).map(|c| c.status.clone());
+    if ready.as_deref() == Some("True") {
+        set.set(READY, "True", "Refreshing", &message);
+    }
     Some(status)
+}
+
+/// The status while a credential waits for its turn at the provider; `None`: it says so already. What a failure
+/// says of it stays.
+#[must_use]
+pub fn waiting(
+    credential: &IntegrationCredential,
+    why: Option<&str>,
+    now: Timestamp,
+) -> Option<CredentialStatus> {
+    let mut status = at(credential, now).or_else(|| credential.status.clone())?;
+    let is_failing = status.refresh.as_ref().is_some_and(|r| r.failures > 0);
+    if let (Some(why), false) = (why, is_failing) {
+        Setter::new(&mut status, now).set(RECONCILING, "True", "WaitingForTurn", why);
+    }
+    (!is_same(credential.status.as_ref(), &status)).then_some(status)
 }
 
 /// When a credential must be looked at again although nothing happens to it.
@@ -177,13 +319,18 @@ pub enum Wake {
 
 /// When to look again.
 #[must_use]
-pub fn wake(status: &CredentialStatus, now: Timestamp) -> Wake {
+pub fn wake(credential: &IntegrationCredential, status: &CredentialStatus, now: Timestamp) -> Wake {
     let refresh = status.refresh.clone().unwrap_or_default();
     let expires_at = status
         .token
         .as_ref()
         .and_then(|t| t.expiration_time.as_ref());
-    let expiry = expires_at.map(|at| at.0).filter(|at| *at > now);
+    let expiry = expires_at.map(|at| at.0);
+    let told = [expiry, authorization::warn_at(status)];
+    let expiry = told.into_iter().flatten().filter(|at| *at > now).min();
+    if credential.spec.suspend {
+        return Wake::OnChange(expiry);
+    }
     let next = if refresh.failures > 0 {
         refresh.next_attempt_time
     } else {
@@ -200,6 +347,17 @@ pub fn wake(status: &CredentialStatus, now: Timestamp) -> Wake {
 pub fn is_same(before: Option<&CredentialStatus>, after: &CredentialStatus) -> bool {
     let written = |status| serde_json::to_value(status).ok();
     before.is_some_and(|before| written(before) == written(after))
+}
+
+/// Whether there is nothing in `after` that is worth a write: the version of a source that was read again, and held
+/// the same, is not. It is written with whatever comes next.
+#[must_use]
+pub fn is_settled(before: Option<&CredentialStatus>, after: &CredentialStatus) -> bool {
+    let mut after = after.clone();
+    if let Some(known) = before.and_then(|s| s.source.as_ref()) {
+        after.source = Some(known.clone());
+    }
+    is_same(before, &after)
 }
 
 /// The condition of this type.
@@ -251,174 +409,7 @@ fn is_alive(status: &CredentialStatus, now: Timestamp) -> bool {
     token.is_some_and(|t| t.expiration_time.as_ref().is_none_or(|at| at.0 > now))
 }
 
-fn set_seed_condition(status: &mut CredentialStatus, report: &Report, now: Timestamp) {
-    let mut set = Setter::new(status, now);
-    match &report.seed_rejected {
-        Some(message) => set.set(SEED_REJECTED, "True", "SeedRejected", message),
-        None => set.remove(SEED_REJECTED),
-    }
-}
-
-fn set_conditions(
-    status: &mut CredentialStatus,
-    credential: &IntegrationCredential,
-    report: &Report,
-    now: Timestamp,
-) {
-    let alive = is_alive(status, now);
-    let had_token = status.token.is_some();
-    let has_expiry = status
-        .token
-        .as_ref()
-        .is_some_and(|t| t.expiration_time.is_some());
-    let mut set = Setter::new(status, now);
-    let Some(failure) = &report.failure else {
-        if !alive {
-            set.set(READY, "False", "Expired", "the token has expired");
-            set.set(STALLED, "False", "Expired", "");
-            set.set(
-                RECONCILING,
-                "True",
-                "Progressing",
-                "obtaining another token",
-            );
-            return;
-        }
-        let said = report.remark.clone();
-        let said = said.unwrap_or_else(|| explain::valid(credential, has_expiry));
-        set.set(READY, "True", "Valid", &said);
-        set.set(STALLED, "False", "Valid", "");
-        set.remove(RECONCILING);
-        return;
-    };
-    let class = failure.reason.class();
-    let reason = failure.reason.as_str();
-    let stalled = class.consequence().stalled;
-    let no_target = failure.reason == Reason::TargetConflict || report.target_is_dead;
-    let (ready, state) = match (alive && !no_target, class) {
-        (true, _) if stalled => ("True", "Valid"),
-        (true, _) => ("True", "Refreshing"),
-        (false, Class::NeedsReauthorization | Class::GrantUnusable) => ("False", "Invalid"),
-        (false, _) if no_target => ("False", "Invalid"),
-        (false, _) if had_token => ("False", "Expired"),
-        (false, _) => ("False", "Pending"),
-    };
-    set.set(READY, ready, state, &failure.message);
-    if stalled {
-        set.set(STALLED, "True", reason, &failure.message);
-        set.remove(RECONCILING);
-    } else {
-        set.set(STALLED, "False", "Retrying", "");
-        set.set(RECONCILING, "True", reason, &failure.message);
-    }
-}
-
-/// Sets conditions and keeps the time of the last transition where the status stays the same.
-struct Setter<'a> {
-    status: &'a mut CredentialStatus,
-    now: Timestamp,
-}
-
-impl<'a> Setter<'a> {
-    fn new(status: &'a mut CredentialStatus, now: Timestamp) -> Self {
-        Self { status, now }
-    }
-
-    fn set(&mut self, type_: &str, value: &str, reason: &str, message: &str) {
-        // The API allows 32 KiB; a message is for a screen.
-        const LONGEST: usize = 1024;
-        let message: String = message.chars().take(LONGEST).collect();
-        let observed_generation = self.status.observed_generation;
-        let conditions = &mut self.status.conditions;
-        let condition = Condition {
-            type_: type_.to_owned(),
-            status: value.to_owned(),
-            reason: reason.to_owned(),
-            message,
-            observed_generation,
-            last_transition_time: Time(self.now),
-        };
-        match conditions.iter_mut().find(|c| c.type_ == type_) {
-            Some(old) if old.status == value => {
-                let last_transition_time = old.last_transition_time.clone();
-                *old = Condition {
-                    last_transition_time,
-                    ..condition
-                };
-            }
-            Some(old) => *old = condition,
-            None => conditions.push(condition),
-        }
-    }
-
-    fn remove(&mut self, type_: &str) {
-        self.status.conditions.retain(|c| c.type_ != type_);
-    }
-}
-
-/// An event that tells people of a transition.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Transition {
-    /// Whether somebody should look.
-    pub warning: bool,
-    /// The event's reason.
-    pub reason: &'static str,
-    /// The event's note.
-    pub message: String,
-}
-
-/// The events between two statuses: only for what changed, so that a credential that fails for a week
-/// has one event, and one that works has none but its first.
-#[must_use]
-pub fn transitions(before: Option<&CredentialStatus>, report: &Report) -> Vec<Transition> {
-    let mut events = Vec::new();
-    let last = before
-        .and_then(|s| s.refresh.as_ref())
-        .and_then(|r| r.last_error.as_ref());
-    let was_rejected = before.is_some_and(|s| condition(s, SEED_REJECTED).is_some());
-    if report.adopted {
-        events.push(Transition {
-            warning: false,
-            reason: "Authorized",
-            message: "the provider accepted the seed's refresh token".to_owned(),
-        });
-    }
-    let first = before.is_none_or(|s| s.token.is_none());
-    if let (true, Some(token)) = (report.refreshed, &report.token)
-        && (first || last.is_some())
-    {
-        let again = if first {
-            "obtained"
-        } else {
-            "obtained again after failures"
-        };
-        events.push(Transition {
-            warning: false,
-            reason: "Refreshed",
-            message: format!(
-                "a token was {again}; it has generation {}",
-                token.generation
-            ),
-        });
-    }
-    if let (Some(message), false) = (&report.seed_rejected, was_rejected) {
-        events.push(Transition {
-            warning: true,
-            reason: "SeedRejected",
-            message: message.clone(),
-        });
-    }
-    if let Some(failure) = &report.failure
-        && last.is_none_or(|l| l.reason != failure.reason.as_str() || l.code != failure.code)
-    {
-        events.push(Transition {
-            warning: true,
-            reason: failure.reason.event(),
-            message: failure.message.clone(),
-        });
-    }
-    events
-}
-
+#[cfg(test)]
+mod machine;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,9 @@
-//! Watches: what is kept of each object, and which credentials an object's change concerns.
+//! Watches: what is kept of each object.
 
-use futures::{Stream, TryStreamExt};
-use k8s_openapi::api::core::v1::Secret;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt, TryStreamExt, channel::mpsc, stream::BoxStream};
+use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
     Api, Resource, ResourceExt,
     core::{DeserializeGuard, PartialObjectMeta},
@@ -14,7 +16,13 @@ use kube::{
 
 use tokio::sync::watch;
 
-use crate::api::{CREDENTIAL_LABEL, IntegrationCredential, ProviderKind};
+use crate::{
+    api::{CREDENTIAL_LABEL, IntegrationCredential, ROLE_LABEL},
+    lock::{
+        observer::Observer,
+        wire::{GATE, HOLD, WANT},
+    },
+};
 
 /// Tells when watches have delivered all that was there when they began.
 ///
@@ -23,6 +31,7 @@ use crate::api::{CREDENTIAL_LABEL, IntegrationCredential, ProviderKind};
 #[derive(Clone)]
 pub struct Filled {
     missing: watch::Sender<usize>,
+    also: Option<watch::Sender<usize>>,
 }
 
 impl Filled {
@@ -31,17 +40,32 @@ impl Filled {
     pub fn new(watches: usize) -> Self {
         Self {
             missing: watch::Sender::new(watches),
+            also: None,
+        }
+    }
+
+    /// For these and for those of `other`.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        Self {
+            missing: self.missing.clone(),
+            also: Some(other.missing.clone()),
         }
     }
 
     /// Waits until each of them has delivered.
     pub async fn wait(&self) {
-        // The sender is `self`, so the channel is open.
-        let _ = self
-            .missing
-            .subscribe()
-            .wait_for(|missing| *missing == 0)
-            .await;
+        for missing in self.also.iter().chain([&self.missing]) {
+            // The sender is `self`, so the channel is open.
+            let _ = missing.subscribe().wait_for(|missing| *missing == 0).await;
+        }
+    }
+
+    /// Whether each of them has delivered.
+    #[must_use]
+    pub fn is_filled(&self) -> bool {
+        let mut all = self.also.iter().chain([&self.missing]);
+        all.all(|missing| *missing.borrow() == 0)
     }
 
     /// To be called with the events of one watch, after they have been stored.
@@ -89,26 +113,56 @@ where
 }
 
 /// A watch of which only the metadata comes over the wire: nothing secret is ever in the cache.
-pub fn watched_metadata(
-    api: Api<PartialObjectMeta<Secret>>,
+pub fn watched_metadata<K>(
+    api: Api<PartialObjectMeta<K>>,
     config: watcher::Config,
     filled: &Filled,
 ) -> (
-    Store<PartialObjectMeta<Secret>>,
-    impl Stream<Item = Result<PartialObjectMeta<Secret>, watcher::Error>> + Send + 'static,
-) {
+    Store<PartialObjectMeta<K>>,
+    impl Stream<Item = Result<PartialObjectMeta<K>, watcher::Error>> + Send + 'static,
+)
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
+{
     let (reader, writer) = reflector::store();
     let stream = watcher(api, config)
         .default_backoff()
-        .modify(|secret| secret.metadata.managed_fields = None)
+        .modify(|object| object.metadata.managed_fields = None)
         .reflect(writer)
         .inspect_ok(filled.count())
         .touched_objects()
-        .inspect_err(|error| tracing::warn!(%error, kind = "Secret", "watch interrupted"));
+        .inspect_err(|error| tracing::warn!(%error, kind = %K::kind(&()), "watch interrupted"));
     (reader, stream)
 }
 
-fn readable<K: Resource<DynamicType = ()>>(
+/// A watch over gates, holds and wants, which `observer` is told of.
+pub fn observed(
+    api: Api<Lease>,
+    scope: Option<String>,
+    observer: Arc<Observer>,
+    filled: &Filled,
+) -> impl Stream<Item = Result<Lease, watcher::Error>> + Send + 'static {
+    let config =
+        watcher::Config::default().labels(&format!("{ROLE_LABEL} in ({GATE},{HOLD},{WANT})"));
+    watcher(api, config)
+        .default_backoff()
+        .inspect_ok(move |event| observer.apply(scope.as_deref(), event))
+        .inspect_ok(filled.count())
+        .touched_objects()
+        .inspect_err(|error| tracing::warn!(%error, kind = "Lease", "watch interrupted"))
+}
+
+/// The credential that a gate or a want is about. A hold asks for nothing.
+#[must_use]
+pub fn wanted(lease: &Lease) -> Option<ObjectRef<IntegrationCredential>> {
+    let role = lease.labels().get(ROLE_LABEL)?;
+    let asks = role == WANT || role == GATE;
+    let credential = lease.labels().get(CREDENTIAL_LABEL).filter(|_| asks)?;
+    let namespace = lease.namespace().unwrap_or_default();
+    Some(ObjectRef::new(credential).within(&namespace))
+}
+
+pub(crate) fn readable<K: Resource<DynamicType = ()>>(
     event: watcher::Event<DeserializeGuard<K>>,
 ) -> Option<watcher::Event<K>> {
     let read = |guard: DeserializeGuard<K>| {
@@ -134,53 +188,63 @@ fn readable<K: Resource<DynamicType = ()>>(
     })
 }
 
-/// The credentials that a Secret belongs to, that name it as their seed, or that may wait for it.
-#[must_use]
-pub fn secret_users(
-    credentials: &Store<IntegrationCredential>,
-    secret: &PartialObjectMeta<Secret>,
-) -> Vec<ObjectRef<IntegrationCredential>> {
-    let namespace = secret.namespace().unwrap_or_default();
-    if let Some(owner) = secret.labels().get(CREDENTIAL_LABEL) {
-        return vec![ObjectRef::new(owner).within(&namespace)];
+/// A watch whose events go to several readers.
+pub type Shared<T> = BoxStream<'static, Result<T, watcher::Error>>;
+
+/// Gives each event of `source` to `readers` others too. It runs as the returned future.
+pub fn share<T: Clone + Send + 'static>(
+    source: impl Stream<Item = Result<T, watcher::Error>> + Send + 'static,
+    readers: usize,
+) -> (impl Future<Output = ()> + Send, Vec<Shared<T>>) {
+    let (senders, streams): (Vec<_>, Vec<_>) = (0..readers)
+        .map(|_| {
+            let (sender, receiver) = mpsc::unbounded();
+            (sender, receiver.map(Ok).boxed())
+        })
+        .unzip();
+    let running = source.for_each(move |event| {
+        if let Ok(event) = event {
+            for sender in &senders {
+                // A reader that has ended needs nothing.
+                let _ = sender.unbounded_send(event.clone());
+            }
+        }
+        std::future::ready(())
+    });
+    (running, streams)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn seen(spec: &Value) -> Option<String> {
+        let object = serde_json::from_value(json!({
+            "apiVersion": "tokenward.dev/v1alpha1", "kind": "IntegrationCredential",
+            "metadata": {"name": "alice", "namespace": "n"}, "spec": spec,
+        }));
+        let guarded: DeserializeGuard<IntegrationCredential> = object.unwrap();
+        match readable(watcher::Event::InitApply(guarded))? {
+            watcher::Event::InitApply(credential) => Some(credential.name_any()),
+            _ => None,
+        }
     }
-    let name = secret.name_any();
-    users(credentials, |credential| {
-        let seed = credential.spec.oauth2.seed_secret_ref.as_ref();
-        credential.namespace().as_deref() == Some(&namespace)
-            // A client's Secret matters only to those that wait for it.
-            && (seed.is_some_and(|seed| seed.name == name) || is_failing(credential))
-    })
-}
 
-/// The credentials that use a provider object.
-#[must_use]
-pub fn provider_users(
-    credentials: &Store<IntegrationCredential>,
-    kind: ProviderKind,
-    name: &str,
-    namespace: Option<&str>,
-) -> Vec<ObjectRef<IntegrationCredential>> {
-    users(credentials, |credential| {
-        let reference = &credential.spec.oauth2.provider_ref;
-        reference.kind == kind
-            && reference.name == name
-            && (namespace.is_none() || credential.namespace().as_deref() == namespace)
-    })
-}
-
-fn users(
-    credentials: &Store<IntegrationCredential>,
-    is_user: impl Fn(&IntegrationCredential) -> bool,
-) -> Vec<ObjectRef<IntegrationCredential>> {
-    credentials
-        .state_filter(|credential: &IntegrationCredential| is_user(credential))
-        .iter()
-        .map(|credential| ObjectRef::from_obj(credential.as_ref()))
-        .collect()
-}
-
-fn is_failing(credential: &IntegrationCredential) -> bool {
-    let refresh = credential.status.as_ref().and_then(|s| s.refresh.as_ref());
-    refresh.is_none_or(|r| r.failures > 0)
+    #[test]
+    fn an_object_that_an_older_schema_let_in_is_left_out_and_stops_no_other() {
+        let good =
+            json!({"oauth2": {"providerRef": {"name": "p"}, "grantType": "ClientCredentials"}});
+        assert_eq!(seen(&good).as_deref(), Some("alice"));
+        for bad in [
+            json!({"oauth2": {"providerRef": "p"}}),
+            json!({"oauth2": {"providerRef": {"name": "p"}, "grantType": "Password"}}),
+            json!("text"),
+        ] {
+            assert_eq!(seen(&bad), None, "{bad}");
+        }
+        // One that says nothing is read, and told of.
+        assert_eq!(seen(&json!({})).as_deref(), Some("alice"));
+    }
 }

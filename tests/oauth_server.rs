@@ -8,6 +8,9 @@
 #[path = "../examples/oauth-server/server.rs"]
 mod oauth_server;
 
+#[path = "oauth_server/proofs.rs"]
+mod proofs;
+
 use std::time::{Duration, Instant};
 
 use data_encoding::BASE64;
@@ -243,6 +246,27 @@ async fn without_rotation_the_refresh_token_stays() {
     let last = redeem(&server, &token).await.unwrap();
     assert!(server.is_redeemable(&last.field("refresh_token")));
     assert!(!server.is_redeemable(&token));
+}
+
+#[tokio::test]
+async fn with_rotation_now_and_then_the_refresh_token_is_replaced_at_its_turn() {
+    let server = start_with(|b| b.rotates_every = 2).await;
+    let token = server.issue_refresh_token("read");
+    let quiet = redeem(&server, &token).await.unwrap();
+    assert_eq!(quiet.json().get("refresh_token"), None);
+    let turn = redeem(&server, &token).await.unwrap();
+    let next = turn.field("refresh_token");
+    assert!(server.is_redeemable(&next) && !server.is_redeemable(&token));
+    // Each authorization counts for itself.
+    let other = server.issue_refresh_token("read");
+    redeem(&server, &other).await.unwrap();
+    assert!(server.is_redeemable(&other));
+    assert!(!server.is_family_revoked(&next));
+    assert_eq!(
+        redeem(&server, &token).await.unwrap().refused(),
+        invalid_grant()
+    );
+    assert!(server.is_family_revoked(&next) && !server.is_family_revoked(&other));
 }
 
 #[tokio::test]
@@ -697,6 +721,73 @@ async fn consent_can_be_withdrawn() {
     let next = redeem(&server, &one.field("refresh_token")).await.unwrap();
     assert_eq!(next.refused(), invalid_grant());
     assert!(!server.revoke_family_of("rt-none"));
+}
+
+async fn revoke(server: &Handle, token: &str, secret: &str) -> reqwest::Result<Got> {
+    let request = http().post(server.revoke_url()).header(CONTENT_TYPE, FORM);
+    let request = request.header(AUTHORIZATION, basic("demo", secret));
+    let params = [("token", token), ("token_type_hint", "refresh_token")];
+    receive(request.body(form(&params))).await
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_dead_at_once_and_an_unknown_one_is_no_error() {
+    let server = start().await;
+    let one = redeem(&server, &server.issue_refresh_token("read"))
+        .await
+        .unwrap();
+    let (access, refresh) = (one.field("access_token"), one.field("refresh_token"));
+    assert_eq!(
+        revoke(&server, &refresh, "wrong").await.unwrap().status,
+        401
+    );
+    assert_eq!(try_resource(&server, &access).await, 200);
+    for token in [refresh.as_str(), "rt-none"] {
+        assert_eq!(
+            revoke(&server, token, "demo-secret").await.unwrap().status,
+            200
+        );
+    }
+    assert_eq!(try_resource(&server, &access).await, 401);
+    assert!(!server.is_redeemable(&refresh));
+    let told: Vec<bool> = server.revocations().iter().map(|r| r.revoked).collect();
+    assert_eq!(told, [false, true, false]);
+
+    // An access token goes alone.
+    let two = machine_token(&server).await.field("access_token");
+    let three = machine_token(&server).await.field("access_token");
+    revoke(&server, &two, "demo-secret").await.unwrap();
+    assert!(!server.is_live(&two) && server.is_live(&three));
+}
+
+#[tokio::test]
+async fn revocation_fails_as_it_is_told() {
+    let server = start().await;
+    let token = server.issue_refresh_token("read");
+    let busy = Answer::new(503).header("retry-after", "2");
+    let unsupported = json!({"error": "unsupported_token_type"});
+    server.fail_revocations([
+        Fault::Answer(busy),
+        Fault::json(400, &unsupported),
+        Fault::DropBeforeCommit,
+        Fault::Hang(Duration::from_millis(60)),
+    ]);
+    server.fail_every_revocation(Some(Fault::html(404)));
+    let got = revoke(&server, &token, "demo-secret").await.unwrap();
+    assert_eq!((got.status, got.header("retry-after")), (503, "2"));
+    let got = revoke(&server, &token, "demo-secret").await.unwrap();
+    assert_eq!(got.field("error"), "unsupported_token_type");
+    assert!(revoke(&server, &token, "demo-secret").await.is_err());
+    assert!(server.is_redeemable(&token));
+    let begin = Instant::now();
+    let got = revoke(&server, &token, "demo-secret").await.unwrap();
+    assert!(got.status == 200 && begin.elapsed() >= Duration::from_millis(60));
+    assert!(!server.is_redeemable(&token));
+    assert_eq!(
+        revoke(&server, &token, "demo-secret").await.unwrap().status,
+        404
+    );
+    assert_eq!(server.revocations().len(), 5);
 }
 
 #[tokio::test]

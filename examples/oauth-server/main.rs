@@ -66,6 +66,7 @@ async fn main() -> anyhow::Result<()> {
         clients: vec![Client {
             id: options.client_id.clone(),
             secrets: options.client_secret.clone(),
+            keys: Vec::new(),
         }],
         behaviour: behaviour(&options),
     };

@@ -14,8 +14,14 @@
     reason = "every test crate takes in the whole server and uses a part of it"
 )]
 
+#[path = "server/assertion.rs"]
+mod assertion;
+#[path = "server/behaviour.rs"]
+mod behaviour;
+#[path = "server/code.rs"]
+mod code;
 #[path = "server/connection.rs"]
-mod connection;
+pub mod connection;
 #[path = "server/fault.rs"]
 mod fault;
 #[path = "server/handle.rs"]
@@ -38,11 +44,13 @@ use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use self::assertion::PublicKey;
+pub use self::behaviour::{Behaviour, Client, OldToken, Reuse};
+pub use self::code::{CodeTerms, challenge};
 pub use self::fault::{Answer, Fault, Reply};
 pub use self::handle::Handle;
-pub use self::log::{Outcome, ResourceCall, TokenRequest};
+pub use self::log::{Outcome, ResourceCall, Revocation, TokenRequest};
 pub use self::request::ClientAuth;
-pub use self::state::{Behaviour, Client, OldToken, Reuse};
 
 use self::connection::Doors;
 

@@ -1,14 +1,19 @@
 //! `IntegrationCredential`: one credential of one user of an integration, kept alive in a Secret.
 
+use std::sync::LazyLock;
+
 use kube::{CustomResource, KubeSchema, ResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CredentialStatus, Duration};
+use super::{
+    ApiKey, CredentialStatus, HostScoped, Lock, OAuth2, Refresh, Target, UnknownExpiry,
+    UserPassword,
+};
 
-/// Keeps one credential for an integration alive: refreshes its token before it expires and writes
-/// it into a Secret that pods mount.
-#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
+/// Keeps one credential for an integration alive in a Secret that pods mount: a token is refreshed before it expires; a
+/// key, a password or headers are checked and copied.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[kube(
     group = "tokenward.dev",
     version = "v1alpha1",
@@ -19,11 +24,13 @@ use super::{CredentialStatus, Duration};
     shortname = "icred",
     category = "tokenward",
     selectable = ".spec.user",
-    doc = "A credential for an integration (an OAuth token), kept alive in a Secret that pods mount.",
+    doc = "A credential for an integration (an OAuth token, an API key, a password, headers of a host), kept alive in a Secret that pods mount.",
     validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 52")
         .message("metadata.name must be a DNS label of at most 52 characters (lower case letters, digits and '-'): the names of the Lease and the Secrets of a credential are derived from it"),
     validation = Rule::new("(has(self.spec.target) && has(self.spec.target.name) ? self.spec.target.name : self.metadata.name) == (has(oldSelf.spec.target) && has(oldSelf.spec.target.name) ? oldSelf.spec.target.name : oldSelf.metadata.name)")
         .message("spec.target.name cannot change, because pods mount the Secret by its name: create another credential for another name"),
+    validation = Rule::new("(has(self.spec.apiKey) ? self.spec.apiKey.secretKeyRef.name : has(self.spec.userPassword) ? self.spec.userPassword.secretRef.name : has(self.spec.hostScoped) ? self.spec.hostScoped.headersSecretRef.name : '') != (has(self.spec.target) && has(self.spec.target.name) ? self.spec.target.name : self.metadata.name)")
+        .message("the Secret that is copied cannot be the one that receives the copy, which has the credential's name unless spec.target.name gives another: rename one of them"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status", description = "True while the Secret holds a usable token"),
     printcolumn(name = "State", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", description = "Pending, Valid, Refreshing, Expired or Invalid"),
     printcolumn(name = "Provider", type_ = "string", json_path = ".spec.oauth2.providerRef.name"),
@@ -38,6 +45,28 @@ use super::{CredentialStatus, Duration};
 #[x_kube(
     validation = Rule::new("(has(self.user) ? self.user : '') == (has(oldSelf.user) ? oldSelf.user : '')")
         .message("spec.user cannot change: a credential belongs to one user for its life; create another credential"),
+    validation = Rule::new("[has(self.oauth2), has(self.apiKey), has(self.userPassword), has(self.hostScoped)].filter(there, there).size() == 1")
+        .message("spec needs exactly one of oauth2, apiKey, userPassword and hostScoped"),
+    validation = Rule::new("has(self.oauth2) == has(oldSelf.oauth2) && has(self.apiKey) == has(oldSelf.apiKey) && has(self.userPassword) == has(oldSelf.userPassword) && has(self.hostScoped) == has(oldSelf.hostScoped)")
+        .message("the kind of a credential (oauth2, apiKey, userPassword, hostScoped) cannot change: create another credential"),
+    validation = Rule::new("has(self.oauth2) || !has(self.refresh)")
+        .message("spec.refresh is for oauth2: the other kinds are copied, and nothing refreshes them"),
+    validation = Rule::new("!has(self.oauth2) || self.oauth2.grantType == 'RefreshToken' || !has(self.refresh) || !has(self.refresh.keepAlive)")
+        .message("spec.refresh.keepAlive is for grantType RefreshToken: the other grants have no refresh token that could be taken for abandoned"),
+    validation = Rule::new("has(self.oauth2) || self.revocationPolicy != 'OnDelete'")
+        .message("spec.revocationPolicy OnDelete is for oauth2: the other kinds have nobody to be revoked at"),
+    validation = Rule::new("(has(self.target) && has(self.target.type) ? self.target.type : 'Opaque') == (has(oldSelf.target) && has(oldSelf.target.type) ? oldSelf.target.type : 'Opaque')")
+        .message("spec.target.type cannot change, because the type of a Secret cannot: create another credential"),
+    validation = Rule::new("!has(self.target) || !has(self.target.type) || self.target.type != 'kubernetes.io/basic-auth' || (has(self.target.template) && has(self.target.template.data) ? 'username' in self.target.template.data && 'password' in self.target.template.data || has(self.userPassword) && self.target.templateMode == 'Merge' : has(self.userPassword))")
+        .message("spec.target.type kubernetes.io/basic-auth needs the keys username and password: with kind userPassword they are there unless a template replaces them; otherwise write both in spec.target.template.data"),
+    validation = Rule::new("!has(self.target) || !has(self.target.type) || self.target.type != 'kubernetes.io/dockerconfigjson' || has(self.target.template) && has(self.target.template.data) && '.dockerconfigjson' in self.target.template.data")
+        .message("spec.target.type kubernetes.io/dockerconfigjson needs the key .dockerconfigjson in spec.target.template.data"),
+    validation = Rule::new("!has(self.apiKey) || !self.apiKey.secretKeyRef.name.endsWith('.grant')")
+        .message("spec.apiKey.secretKeyRef.name must not end with '.grant': such Secrets hold the refresh tokens of credentials"),
+    validation = Rule::new("!has(self.userPassword) || !self.userPassword.secretRef.name.endsWith('.grant')")
+        .message("spec.userPassword.secretRef.name must not end with '.grant': such Secrets hold the refresh tokens of credentials"),
+    validation = Rule::new("!has(self.hostScoped) || !self.hostScoped.headersSecretRef.name.endsWith('.grant')")
+        .message("spec.hostScoped.headersSecretRef.name must not end with '.grant': such Secrets hold the refresh tokens of credentials"),
 )]
 pub struct IntegrationCredentialSpec {
     /// Whose credential this is, in the terms of the application that uses it (an account name, a
@@ -52,7 +81,20 @@ pub struct IntegrationCredentialSpec {
     pub title: Option<String>,
 
     /// An OAuth 2.0 token (RFC 6749).
-    pub oauth2: OAuth2,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oauth2: Option<OAuth2>,
+
+    /// An API key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<ApiKey>,
+
+    /// A user name and a password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_password: Option<UserPassword>,
+
+    /// HTTP headers for one host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_scoped: Option<HostScoped>,
 
     /// The Secret that receives the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,139 +103,64 @@ pub struct IntegrationCredentialSpec {
     /// When the token is refreshed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh: Option<Refresh>,
-}
 
-/// How the OAuth 2.0 token is obtained.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("self.grantType != 'RefreshToken' || has(self.seedSecretRef)")
-        .message("grantType RefreshToken needs seedSecretRef: the Secret with the first refresh_token"),
-    validation = Rule::new("self.grantType != 'ClientCredentials' || !has(self.seedSecretRef)")
-        .message("grantType ClientCredentials takes no seedSecretRef: the token is obtained with the client of the provider object; remove seedSecretRef or use grantType RefreshToken"),
-    validation = Rule::new("!has(self.seedSecretRef) || !self.seedSecretRef.name.endsWith('.grant')")
-        .message("spec.oauth2.seedSecretRef.name must not end with '.grant': such Secrets hold the refresh tokens of credentials, and each refresh token belongs to one credential"),
-    validation = Rule::new("self.grantType == oldSelf.grantType")
-        .message("spec.oauth2.grantType cannot change: create another credential"),
-)]
-pub struct OAuth2 {
-    /// The provider object that describes the token endpoint and the client.
-    pub provider_ref: ProviderReference,
-
-    /// The grant by which tokens are obtained: `RefreshToken` (RFC 6749 section 6: a user has
-    /// authorized the client, and the seed Secret holds the first refresh token) or
-    /// `ClientCredentials` (RFC 6749 section 4.4: the client acts for itself). Immutable.
-    pub grant_type: GrantType,
-
-    /// The scopes that are asked for (RFC 6749 section 3.3). Without any, the provider's default
-    /// applies. A refresh never asks for scopes: it keeps what was authorized.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(
-        length(max = 64),
-        inner(length(min = 1, max = 253), pattern(r"^[\x21\x23-\x5B\x5D-\x7E]+$"))
-    )]
-    #[schemars(extend("x-kubernetes-list-type" = "set"))]
-    pub scopes: Vec<String>,
-
-    /// The Secret, in the credential's namespace, whose key `refresh_token` holds the first
-    /// refresh token. It is read and never written. A new refresh token in it is adopted when the
-    /// provider accepts it. Label it `tokenward.dev/watch=true` to have a change of it act at once.
+    /// How programs hold the credential while they use it, so that it is not refreshed under them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seed_secret_ref: Option<LocalSecretReference>,
-}
+    pub lock: Option<Lock>,
 
-/// The grant by which tokens are obtained.
-#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub enum GrantType {
-    /// RFC 6749 section 6.
-    RefreshToken,
-    /// RFC 6749 section 4.4.
-    ClientCredentials,
-}
-
-impl GrantType {
-    /// The name in the API, as written in `spec.oauth2.grantType`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::RefreshToken => "RefreshToken",
-            Self::ClientCredentials => "ClientCredentials",
-        }
-    }
-}
-
-/// Which provider object.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct ProviderReference {
-    /// `OAuthProvider` (in the credential's namespace) or `ClusterOAuthProvider`.
+    /// Whether the authorization is revoked at the provider (RFC 7009) when the credential is deleted.
     #[serde(default)]
-    pub kind: ProviderKind,
+    pub revocation_policy: RevocationPolicy,
 
-    /// The provider object's name.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
+    /// `true` pauses it: nothing is refreshed, copied or written, and the token may expire.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspend: bool,
 }
 
-/// The kind of a provider object.
+/// Whether the authorization is revoked when the credential is deleted.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-pub enum ProviderKind {
-    /// A provider object in the credential's namespace.
+pub enum RevocationPolicy {
+    /// It is not: a credential that is made again, by hand or by a GitOps tool, goes on with it.
     #[default]
-    OAuthProvider,
-    /// A provider object for the whole cluster.
-    ClusterOAuthProvider,
+    Never,
+    /// It is, and the credential has a finalizer for it.
+    OnDelete,
 }
 
-impl std::fmt::Display for ProviderReference {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let kind = match self.kind {
-            ProviderKind::OAuthProvider => "OAuthProvider",
-            ProviderKind::ClusterOAuthProvider => "ClusterOAuthProvider",
-        };
-        write!(f, "{kind} {}", self.name)
+/// What a credential is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind<'a> {
+    /// `spec.oauth2`.
+    OAuth2(&'a OAuth2),
+    /// `spec.apiKey`.
+    ApiKey(&'a ApiKey),
+    /// `spec.userPassword`.
+    UserPassword(&'a UserPassword),
+    /// `spec.hostScoped`.
+    HostScoped(&'a HostScoped),
+}
+
+impl IntegrationCredentialSpec {
+    /// What it is; `None`: it says nothing, which only a schema older than this one lets pass.
+    #[must_use]
+    pub fn kind(&self) -> Option<Kind<'_>> {
+        let oauth2 = self.oauth2.as_ref().map(Kind::OAuth2);
+        let api_key = self.api_key.as_ref().map(Kind::ApiKey);
+        let user_password = self.user_password.as_ref().map(Kind::UserPassword);
+        let host_scoped = self.host_scoped.as_ref().map(Kind::HostScoped);
+        oauth2.or(api_key).or(user_password).or(host_scoped)
     }
-}
-
-/// A Secret in the same namespace.
-#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct LocalSecretReference {
-    /// The Secret's name.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-}
-
-/// The Secret that receives the token.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-pub struct Target {
-    /// The Secret's name. Defaults to the credential's name. Immutable. A Secret of that name that
-    /// was not made for this credential is never touched.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 253),
-        pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
-    )]
-    #[x_kube(
-        validation = Rule::new("!self.endsWith('.grant')")
-            .message("spec.target.name must not end with '.grant': such Secrets hold the refresh tokens of credentials"),
-    )]
-    pub name: Option<String>,
-}
-
-/// When the token is refreshed.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-pub struct Refresh {
-    /// How long before its expiry a token is refreshed, as a Go duration (`90s`, `5m`, `1h30m`).
-    /// Defaults to `5m`; at most half of the token's lifetime is used, so that a token that lives
-    /// shorter than this is not refreshed all the time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(
-        validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('8760h')")
-            .message("spec.refresh.before must be a duration from 1s to 8760h, such as 5m"),
-    )]
-    pub before: Option<Duration>,
 }
 
 impl IntegrationCredential {
+    /// How its OAuth token is obtained. The other kinds have none: for them this names no provider, and a grant that
+    /// stores nothing.
+    #[must_use]
+    pub fn oauth2(&self) -> &OAuth2 {
+        static NOTHING: LazyLock<OAuth2> = LazyLock::new(OAuth2::nothing);
+        self.spec.oauth2.as_ref().unwrap_or(&NOTHING)
+    }
+
     /// The Secret that receives the token.
     #[must_use]
     pub fn target_name(&self) -> String {
@@ -214,11 +181,21 @@ impl IntegrationCredential {
         format!("{}.gate", self.name_any())
     }
 
-    /// How long before expiry a refresh is wanted ([`Refresh::before`], 5 minutes by default).
+    /// How long a token lives of which nobody says when it expires, where it is to be taken for that.
     #[must_use]
-    pub fn refresh_before(&self) -> std::time::Duration {
+    pub fn assumed_lifetime(&self) -> Option<std::time::Duration> {
+        const DEFAULT: std::time::Duration = std::time::Duration::from_secs(3600);
+        let refresh = self.spec.refresh.as_ref()?;
+        (refresh.unknown_expiry == UnknownExpiry::Assume)
+            .then(|| refresh.assumed_lifetime.map_or(DEFAULT, Into::into))
+    }
+
+    /// How long before expiry a refresh is wanted: [`Refresh::before`], else what the provider's description says, else
+    /// 5 minutes.
+    #[must_use]
+    pub fn refresh_before(&self, of_provider: Option<std::time::Duration>) -> std::time::Duration {
         const DEFAULT: std::time::Duration = std::time::Duration::from_secs(300);
-        let set = self.spec.refresh.as_ref().and_then(|r| r.before);
-        set.map_or(DEFAULT, std::time::Duration::from)
+        let own = self.spec.refresh.as_ref().and_then(|r| r.before);
+        own.map(Into::into).or(of_provider).unwrap_or(DEFAULT)
     }
 }

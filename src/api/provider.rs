@@ -1,83 +1,68 @@
 //! `OAuthProvider` and `ClusterOAuthProvider`: the only objects that describe endpoints and clients.
 //! A credential can override nothing of them, or it could send the client's secret elsewhere.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Duration, GrantType};
+use super::{Description, GrantType, ProviderStatus, SecretKeyReference, description::Line};
 
-/// What both kinds of provider object describe.
-///
-/// The defaults are the careful ones: a provider whose conduct is not known is taken to rotate its
-/// refresh tokens, to have no grace period, and to revoke everything when a spent one is presented.
+/// What both kinds of provider object describe: a preset or nothing, the client, and what is different
+/// from the preset.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Provider {
-    /// The token endpoint (RFC 6749 section 3.2). An https URL without user information or
-    /// fragment; http is accepted for loopback addresses when the operator runs with
-    /// `--allow-http-loopback`.
-    #[schemars(length(min = 1, max = 2048))]
-    #[x_kube(
-        validation = Rule::new("isURL(self) && self.matches('^(?i)https?://') && url(self).getHostname() != ''")
-            .message("spec.tokenUrl must be an absolute https URL, such as https://login.example.com/oauth/token"),
-        validation = Rule::new("!self.contains('#') && !self.matches('^[^:]+://[^/?]*@')")
-            .message("spec.tokenUrl must have no user information and no fragment"),
-        validation = Rule::new("!isURL(self) || !self.matches('^(?i)http://') || url(self).getHostname() in ['localhost', '127.0.0.1', '[::1]', '::1']")
-            .message("spec.tokenUrl must use https: over http, tokens can be read by anyone on the way (http is for loopback addresses only)"),
-    )]
-    pub token_url: String,
-
-    /// The client that is registered with the provider.
-    pub client: OAuthClient,
-
-    /// How the client authenticates at the token endpoint (RFC 6749 section 2.3.1). `Basic`: HTTP
-    /// Basic with the id and the secret form-encoded first. `Body`: as `client_id` and
-    /// `client_secret` in the body. `None`: a public client, only `client_id` in the body.
-    #[serde(default)]
-    pub client_auth: ClientAuthentication,
-
-    /// Whether a refresh gives a new refresh token and ends the old one: `Never`, `Sometimes` or
-    /// `Always`.
-    #[serde(default)]
-    pub rotation: Rotation,
-
-    /// How long a spent refresh token may be presented again and gives the same answer, as a Go
-    /// duration. `0s`, the default: not at all.
+    /// The entry of the catalogue that describes the provider (`tokenward providers list`). Every field
+    /// that stands here counts before the preset's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(
-        validation = Rule::new("duration(self) >= duration('0s') && duration(self) <= duration('8760h')")
-            .message("spec.reuseGrace must be a duration of at most 8760h, such as 30s"),
-    )]
-    pub reuse_grace: Option<Duration>,
+    #[schemars(length(min = 1, max = 63))]
+    pub preset: Option<String>,
 
-    /// What presenting a spent refresh token costs: `RejectOnly` (that request fails) or
-    /// `RevokesFamily` (every token of the authorization ends; RFC 9700 section 4.14.2).
-    #[serde(default)]
-    pub reuse_detection: ReuseDetection,
+    /// The values of the variables in URL templates and `params`, such as `tenant`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, Line>", extend("maxProperties" = 16))]
+    pub variables: BTreeMap<String, String>,
 
-    /// Whether the old access token works on after a refresh: `Survives` (until its expiry),
-    /// `Invalidated`, or `Unknown`.
-    #[serde(default)]
-    pub access_token_on_refresh: AccessTokenOnRefresh,
-
-    /// The lifetime of tokens whose answer states none, as a Go duration. Without it such a token
-    /// is served until it is replaced by hand: nobody knows when to refresh it.
+    /// The client that is registered with the provider. Needed for every grant but JwtBearer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<OAuthClient>,
+
+    /// Certificate authorities to trust beside the system's, as base64 of PEM certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "byte"), length(max = 524_288))]
+    pub ca_bundle: Option<String>,
+
+    /// The variables whose values a credential may give, in `spec.oauth2.variables`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 63)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub credential_variables: Vec<String>,
+
+    /// The parameters that a credential may add to a request, in `spec.oauth2.extraParameters`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 63)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
     #[x_kube(
-        validation = Rule::new("duration(self) >= duration('1s')")
-            .message("spec.defaultLifetime must be a duration of at least 1s, such as 1h"),
+        validation = Rule::new("self.all(name, !(name in ['grant_type', 'refresh_token', 'client_id', 'client_secret', 'client_assertion', 'client_assertion_type', 'code', 'code_verifier', 'redirect_uri', 'assertion', 'scope', 'resource', 'access_token', 'username', 'password', 'device_code']))")
+            .message("spec.credentialParameters must not name a parameter of the protocol itself (grant_type, refresh_token, client_id, …)"),
     )]
-    pub default_lifetime: Option<Duration>,
+    pub credential_parameters: Vec<String>,
+
+    /// The description.
+    #[serde(flatten)]
+    pub description: Description,
 }
 
 /// The client that is registered with the provider.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.id) != has(self.idSecretKeyRef)")
-        .message("spec.client needs exactly one of id and idSecretKeyRef"),
+    validation = Rule::new("(has(self.id) ? 1 : 0) + (has(self.idSecretKeyRef) ? 1 : 0) + (has(self.idFromEnv) ? 1 : 0) == 1")
+        .message("spec.client needs exactly one of id, idSecretKeyRef and idFromEnv"),
+    validation = Rule::new("!has(self.secretKeyRefs) || !has(self.secretsFromEnv)")
+        .message("spec.client takes secretKeyRefs or secretsFromEnv, not both"),
 )]
 pub struct OAuthClient {
     /// The client identifier.
@@ -89,73 +74,33 @@ pub struct OAuthClient {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id_secret_key_ref: Option<SecretKeyReference>,
 
+    /// The environment variable of the operator that holds the client identifier; only for a
+    /// ClusterOAuthProvider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128), pattern(r"^TOKENWARD_CLIENT_[A-Z0-9_]+$"))]
+    pub id_from_env: Option<String>,
+
     /// The Secret keys that hold the client's secrets, in the order in which they are tried: the
     /// next one is used when the provider answers `invalid_client`. Two, while a secret is replaced.
+    /// With `clientAuth: PrivateKeyJwt`, and for the grant GitHubAppInstallation, they hold private keys (PEM or JWK).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub secret_key_refs: Vec<SecretKeyReference>,
-}
 
-/// One key of a Secret: in the provider's namespace, or in the operator's for a cluster provider.
-#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct SecretKeyReference {
-    /// The Secret's name.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-    /// The key in the Secret's data.
-    #[schemars(length(min = 1, max = 253))]
-    pub key: String,
-}
-
-/// How the client authenticates at the token endpoint.
-#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-pub enum ClientAuthentication {
-    /// HTTP Basic, id and secret form-encoded first.
-    #[default]
-    Basic,
-    /// `client_id` and `client_secret` in the body.
-    Body,
-    /// A public client.
-    None,
-}
-
-/// Whether a refresh gives a new refresh token and ends the old one.
-#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-pub enum Rotation {
-    /// The refresh token stays the same.
-    Never,
-    /// It changes now and then.
-    Sometimes,
-    /// It changes at every refresh.
-    #[default]
-    Always,
-}
-
-/// What presenting a spent refresh token costs.
-#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-pub enum ReuseDetection {
-    /// That request fails.
-    RejectOnly,
-    /// Every token of the authorization ends.
-    #[default]
-    RevokesFamily,
-}
-
-/// Whether the old access token works on after a refresh.
-#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-pub enum AccessTokenOnRefresh {
-    /// Until its expiry.
-    Survives,
-    /// It ends with the refresh.
-    Invalidated,
-    /// Not known: taken to end.
-    #[default]
-    Unknown,
+    /// The environment variables of the operator that hold the client's secrets, like `secretKeyRefs`; only
+    /// for a ClusterOAuthProvider.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 4),
+        inner(length(max = 128), pattern(r"^TOKENWARD_CLIENT_[A-Z0-9_]+$"))
+    )]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub secrets_from_env: Vec<String>,
 }
 
 /// A provider of OAuth tokens, for the credentials of its namespace.
-#[derive(CustomResource, JsonSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[allow(
     clippy::duplicated_attributes,
     reason = "several columns have one type"
@@ -166,15 +111,52 @@ pub enum AccessTokenOnRefresh {
     kind = "OAuthProvider",
     plural = "oauthproviders",
     namespaced,
+    status = "ProviderStatus",
     category = "tokenward",
     doc = "A provider of OAuth tokens: its token endpoint, its client and how it behaves. For the credentials of its namespace.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "True where everything that can be checked without a credential is right"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(name = "Preset", type_ = "string", json_path = ".spec.preset"),
     printcolumn(name = "Token URL", type_ = "string", json_path = ".spec.tokenUrl"),
-    printcolumn(name = "Rotation", type_ = "string", json_path = ".spec.rotation"),
+    printcolumn(name = "Client", type_ = "string", json_path = ".spec.client.id"),
+    printcolumn(
+        name = "Issuer",
+        type_ = "string",
+        json_path = ".spec.issuer",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Rotation",
+        type_ = "string",
+        json_path = ".spec.rotation",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
     printcolumn(
         name = "Age",
         type_ = "date",
         json_path = ".metadata.creationTimestamp"
     )
+)]
+#[x_kube(
+    validation = Rule::new("has(self.preset) || has(self.tokenUrl) || has(self.issuer)")
+        .message("spec needs preset, tokenUrl or issuer: where tokens are obtained (tokenward providers list names the presets)"),
+    validation = Rule::new("!has(self.client) || (!has(self.client.idFromEnv) && !has(self.client.secretsFromEnv))")
+        .message("spec.client.idFromEnv and secretsFromEnv are for a ClusterOAuthProvider: the operator's environment belongs to the platform"),
 )]
 pub struct OAuthProviderSpec {
     /// The description.
@@ -183,7 +165,7 @@ pub struct OAuthProviderSpec {
 }
 
 /// A provider of OAuth tokens, for the credentials of chosen namespaces.
-#[derive(CustomResource, JsonSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[allow(
     clippy::duplicated_attributes,
     reason = "several columns have one type"
@@ -193,10 +175,41 @@ pub struct OAuthProviderSpec {
     version = "v1alpha1",
     kind = "ClusterOAuthProvider",
     plural = "clusteroauthproviders",
+    status = "ProviderStatus",
     category = "tokenward",
     doc = "A provider of OAuth tokens for the credentials of chosen namespaces. Its client's Secrets lie in the operator's namespace.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "True where everything that can be checked without a credential is right"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(name = "Preset", type_ = "string", json_path = ".spec.preset"),
     printcolumn(name = "Token URL", type_ = "string", json_path = ".spec.tokenUrl"),
-    printcolumn(name = "Rotation", type_ = "string", json_path = ".spec.rotation"),
+    printcolumn(name = "Client", type_ = "string", json_path = ".spec.client.id"),
+    printcolumn(
+        name = "Issuer",
+        type_ = "string",
+        json_path = ".spec.issuer",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Rotation",
+        type_ = "string",
+        json_path = ".spec.rotation",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
     printcolumn(
         name = "Age",
         type_ = "date",
@@ -204,6 +217,10 @@ pub struct OAuthProviderSpec {
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.preset) || has(self.tokenUrl) || has(self.issuer)")
+        .message("spec needs preset, tokenUrl or issuer: where tokens are obtained (tokenward providers list names the presets)"),
+)]
 pub struct ClusterOAuthProviderSpec {
     /// The description.
     #[serde(flatten)]
@@ -216,17 +233,26 @@ pub struct ClusterOAuthProviderSpec {
 
     /// The grants that credentials may use. Defaults to `RefreshToken` alone: with
     /// `ClientCredentials` every allowed namespace acts as this client itself.
+    // Atomic: of a set, server-side apply would keep the default beside what its owner names.
     #[serde(default = "default_grant_types")]
     #[schemars(length(max = 8))]
-    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub allowed_grant_types: Vec<GrantType>,
 
     /// The scopes that credentials with grant `ClientCredentials` may ask for; each of theirs must
-    /// be among these, and they must ask for at least one.
+    /// be among these, and they must ask for at least one. With the other grants that act for no user, each scope
+    /// must be among these where there are any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 253)))]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub allowed_scopes: Vec<String>,
+
+    /// The resources (RFC 8707) that credentials with a grant other than `RefreshToken` may ask for. Without any they
+    /// may name none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 2048)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub allowed_resources: Vec<String>,
 }
 
 fn default_grant_types() -> Vec<GrantType> {

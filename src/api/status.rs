@@ -14,8 +14,10 @@ pub struct CredentialStatus {
 
     /// `Ready`: the Secret holds a usable token; its reason is the state (Pending, Valid,
     /// Refreshing, Expired, Invalid). `Stalled`: nothing goes on until somebody acts, and the message
-    /// says how. `Reconciling` and `SeedRejected` are present only while they are true.
+    /// says how. `Reconciling`, `Suspended`, `SeedRejected`, `TokenRejected`, `ScopesMissing` and
+    /// `AuthorizationExpiring` are present only while they are true.
     #[serde(default)]
+    #[schemars(length(max = 32))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 
@@ -27,6 +29,10 @@ pub struct CredentialStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<GrantStatus>,
 
+    /// The Secret that the value is copied from (kinds apiKey, userPassword and hostScoped).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceStatus>,
+
     /// When the token is refreshed next, and what went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh: Option<RefreshStatus>,
@@ -34,6 +40,10 @@ pub struct CredentialStatus {
     /// The Secret that receives the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<TargetStatus>,
+
+    /// How far the revocation of a deleted credential has come (`revocationPolicy: OnDelete`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation: Option<RevocationStatus>,
 }
 
 /// The token in the target Secret.
@@ -48,7 +58,7 @@ pub struct TokenStatus {
     /// The scopes that the provider granted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<String>,
-    /// When the token was obtained.
+    /// When the token was obtained, or the value copied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_refresh_time: Option<Time>,
 }
@@ -61,9 +71,27 @@ pub struct GrantStatus {
     /// a first start, and says nothing about the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed_fingerprint: Option<String>,
+    /// When the refresh token expires; absent where the provider does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiration_time: Option<Time>,
+    /// When the user authorized: when this authorization was accepted by the provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization_time: Option<Time>,
+    /// When the authorization ends whatever is refreshed; absent where nothing is known of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub final_expiration_time: Option<Time>,
     /// The `resourceVersion` of the seed Secret when it was read last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed_resource_version: Option<String>,
+}
+
+/// The Secret that a value is copied from.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStatus {
+    /// Its `resourceVersion` when it was read last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_version: Option<String>,
 }
 
 /// When the token is refreshed next, and what went wrong.
@@ -79,9 +107,23 @@ pub struct RefreshStatus {
     /// When the next attempt is made after a failed one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_time: Option<Time>,
+    /// The value of the annotation `tokenward.dev/refresh-requested` that was acted upon last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled_request: Option<String>,
+    /// How many tokens in a row programs have said not to work, soon after each was obtained.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rejections: i32,
     /// The last failure; absent after a success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde asks for"
+)]
+fn is_zero(count: &i32) -> bool {
+    *count == 0
 }
 
 /// A failed attempt, in fixed words: nothing that a provider wrote is repeated here but the error
@@ -107,4 +149,31 @@ pub struct TargetStatus {
     /// The `resourceVersion` that the operator wrote last: another one means that somebody edited it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource_version: Option<String>,
+}
+
+/// How far the revocation of a deleted credential has come. It is written before each attempt, so that an operator that
+/// starts anew does not begin from the start.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RevocationStatus {
+    /// How many attempts were made, the one under way among them.
+    #[serde(default)]
+    pub attempts: i32,
+    /// When the first one was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
+    /// What it came to; absent while it is tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<RevocationOutcome>,
+}
+
+/// What the revocation of a deleted credential came to.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum RevocationOutcome {
+    /// The provider says that the token is not valid any more.
+    Revoked,
+    /// It was not revoked, as far as anybody knows.
+    RevocationFailed,
+    /// The provider offers no revocation.
+    RevocationNotSupported,
 }

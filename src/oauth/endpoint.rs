@@ -1,30 +1,62 @@
-//! One bounded HTTP exchange with a token endpoint: sent once, never redirected, never retried, never
-//! logged.
+//! One bounded HTTP exchange with an endpoint of a provider: sent once, only to an address that a
+//! provider may have, never redirected, never retried, never logged.
 
-use std::{error::Error, net::IpAddr, time::Duration};
+mod address;
+mod answer;
+mod authorities;
+mod clients;
+mod proxy;
+mod recent;
+mod resolve;
+#[cfg(test)]
+mod tests;
 
-use jiff::{Timestamp, fmt::rfc2822};
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use ipnet::IpNet;
+use jiff::Timestamp;
 use reqwest::{
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
-    redirect, retry,
+    Client, RequestBuilder,
+    dns::Resolve,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
-use secrecy::{ExposeSecret, SecretSlice};
+use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
+pub use self::{
+    address::{Refused, verdict},
+    answer::{Answered, Unanswered},
+    authorities::{Authorities, BundleError},
+    proxy::{ProviderProxy, ProxyError, ambient},
+};
+use self::{
+    answer::{receive, unanswered},
+    clients::Clients,
+    resolve::{System, is_loopback},
+};
 use super::{
     error::{Answer, Spends},
     grant::TokenRequest,
     response::{Reading, TokenResponse, read},
 };
+use crate::{api::Description, clock};
 
-/// The longest body that is read.
-const LONGEST_BODY: usize = 64 * 1024;
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// How long a connection may take, TLS included, at most. Less than half of the shortest exchange: what
-/// runs out before a connection stands has sent nothing, and must not look as if it had.
-const CONNECT: Duration = Duration::from_millis(2400);
+/// What the operator was told about the way to providers.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Whether loopback addresses and `localhost` may be used, by http too.
+    pub allow_http_loopback: bool,
+    /// Networks that providers may be in although they are not public.
+    pub networks: Vec<IpNet>,
+    /// The proxy for all requests but those to loopback.
+    pub proxy: Option<ProviderProxy>,
+    /// How long an exchange may take at most.
+    pub timeout: Duration,
+}
 
-/// Why a token URL cannot be used.
+/// Why a URL cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// It is no absolute URL with a host.
@@ -41,61 +73,154 @@ pub enum UrlError {
         "it is http to a loopback address, which the operator allows only with --allow-http-loopback"
     )]
     Loopback,
+    /// It names an address that a provider may not have.
+    #[error("{origin} is at {rule}")]
+    NotAllowed {
+        /// The scheme, host and port.
+        origin: String,
+        /// The rule that refuses it.
+        rule: Refused,
+    },
 }
 
-/// Sends token requests.
+/// A request as it goes out, by POST.
+pub struct Outgoing {
+    /// Where to.
+    pub url: Url,
+    /// Beside what is always sent (`Accept: application/json`, `User-Agent`) or instead of it. Values that
+    /// are secret are marked sensitive.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The body.
+    pub body: SecretString,
+    /// The body's `Content-Type`.
+    pub content_type: &'static str,
+}
+
+/// Sends requests to providers.
 pub struct Endpoint {
-    /// A connection for each request. A kept connection that the server has just closed would make
-    /// a request that spends a refresh token fail without telling whether it arrived.
-    fresh: reqwest::Client,
-    /// Kept connections, for requests that spend nothing.
-    kept: reqwest::Client,
+    clients: Clients,
     allow_http_loopback: bool,
+    networks: Vec<IpNet>,
 }
 
 impl Endpoint {
     /// # Errors
     /// When no TLS provider is installed or the system's certificates cannot be read.
-    pub fn new(allow_http_loopback: bool, timeout: Duration) -> Result<Self, reqwest::Error> {
-        let builder = || {
-            reqwest::Client::builder()
-                .user_agent(concat!("tokenward/", env!("CARGO_PKG_VERSION")))
-                .redirect(redirect::Policy::none())
-                .retry(retry::never())
-                .connect_timeout(CONNECT.min(timeout / 2))
-        };
+    pub fn new(access: Access) -> Result<Self, reqwest::Error> {
+        Self::with_names(access, Arc::new(System))
+    }
+
+    /// With another way from names to addresses.
+    fn with_names(access: Access, names: Arc<dyn Resolve>) -> Result<Self, reqwest::Error> {
         Ok(Self {
-            fresh: builder().pool_max_idle_per_host(0).build()?,
-            kept: builder().build()?,
-            allow_http_loopback,
+            allow_http_loopback: access.allow_http_loopback,
+            networks: access.networks.clone(),
+            clients: Clients::new(access, names)?,
         })
     }
 
-    /// Checks a token URL.
+    /// Checks a URL as it is written. The addresses of a name are checked when it is resolved.
     ///
     /// # Errors
     /// Says what is wrong with it.
-    pub fn check(&self, token_url: &str) -> Result<Url, UrlError> {
-        let url = Url::parse(token_url).map_err(|_| UrlError::NotAbsolute)?;
+    pub fn check(&self, url: &str) -> Result<Url, UrlError> {
+        let url = Url::parse(url).map_err(|_| UrlError::NotAbsolute)?;
+        self.admit(&url)?;
+        Ok(url)
+    }
+
+    fn admit(&self, url: &Url) -> Result<(), UrlError> {
         let host = url.host().ok_or(UrlError::NotAbsolute)?;
         if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
             return Err(UrlError::Decorated);
         }
+        let is_loopback = is_loopback(url);
         match url.scheme() {
-            "https" => Ok(url),
-            "http" if is_loopback(&host) => {
-                if self.allow_http_loopback {
-                    Ok(url)
-                } else {
-                    Err(UrlError::Loopback)
-                }
-            }
-            _ => Err(UrlError::NotHttps),
+            "https" => {}
+            "http" if is_loopback && self.allow_http_loopback => {}
+            "http" if is_loopback => return Err(UrlError::Loopback),
+            _ => return Err(UrlError::NotHttps),
         }
+        // The URL parser has read every other way to write an IPv4 address.
+        let literal = match host {
+            Host::Domain(_) => return Ok(()),
+            Host::Ipv4(address) => IpAddr::V4(address),
+            Host::Ipv6(address) => IpAddr::V6(address),
+        };
+        if is_loopback && self.allow_http_loopback {
+            return Ok(());
+        }
+        verdict(literal, &self.networks).map_err(|rule| UrlError::NotAllowed {
+            origin: url.origin().ascii_serialization(),
+            rule,
+        })
     }
 
-    /// Sends `request` once, and takes at most `timeout` in all. The time of sending comes back
-    /// too: a token's lifetime counts from it.
+    /// Posts `request` once, and takes at most `timeout` in all. The time of sending comes back too: a
+    /// token's lifetime counts from it. `authorities` are trusted beside those of the system.
+    ///
+    /// # Errors
+    /// How far the request came.
+    pub async fn send(
+        &self,
+        request: Outgoing,
+        spends: Spends,
+        authorities: Option<&Authorities>,
+        timeout: Duration,
+    ) -> (Timestamp, Result<Answered, Unanswered>) {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, JSON);
+        for (name, value) in request.headers {
+            headers.insert(name, value);
+        }
+        let content_type = HeaderValue::from_static(request.content_type);
+        headers.insert(CONTENT_TYPE, content_type);
+        let client = match self.client(&request.url, authorities, spends) {
+            Ok(client) => client,
+            Err(error) => return (clock::now(), Err(error)),
+        };
+        let outgoing = client
+            .post(request.url)
+            .headers(headers)
+            .body(request.body.expose_secret().to_owned());
+        let sent = clock::now();
+        (sent, answered(outgoing.timeout(timeout)).await)
+    }
+
+    /// Gets a document such as the provider's metadata, and takes at most `timeout` in all.
+    ///
+    /// # Errors
+    /// How far the request came.
+    pub async fn fetch(
+        &self,
+        url: &Url,
+        authorities: Option<&Authorities>,
+        timeout: Duration,
+    ) -> Result<Answered, Unanswered> {
+        let client = self.client(url, authorities, Spends::Nothing)?;
+        let outgoing = client.get(url.clone()).header(ACCEPT, JSON);
+        answered(outgoing.timeout(timeout)).await
+    }
+
+    /// A client for this URL, which is checked here too: not every caller's URL was written by a person.
+    fn client(
+        &self,
+        url: &Url,
+        authorities: Option<&Authorities>,
+        spends: Spends,
+    ) -> Result<Client, Unanswered> {
+        self.admit(url).map_err(|error| match error {
+            UrlError::NotAllowed { rule, .. } => Unanswered::Refused(rule),
+            _ => Unanswered::NotSent,
+        })?;
+        self.clients.get(authorities, spends).map_err(|error| {
+            tracing::warn!(%error, "no HTTP client for a provider with its own authorities");
+            Unanswered::NotSent
+        })
+    }
+
+    /// Sends a token request once, and reads the answer. With what is presented comes whether that spends
+    /// something, and the refresh token, where it is one.
     ///
     /// # Errors
     /// How far the request came, where it brought no tokens.
@@ -103,150 +228,75 @@ impl Endpoint {
         &self,
         url: &Url,
         request: &TokenRequest,
-        spends: Spends,
+        presented: (Spends, Option<&SecretString>),
+        description: &Description,
+        authorities: Option<&Authorities>,
         timeout: Duration,
     ) -> (Timestamp, Result<TokenResponse, Answer>) {
-        let client = match spends {
-            Spends::RotatingToken => &self.fresh,
-            Spends::LastingToken | Spends::Nothing => &self.kept,
+        let (spends, spent) = presented;
+        let Some(headers) = headers(request) else {
+            return (clock::now(), Err(Answer::NotSent));
         };
-        let mut outgoing = client
-            .post(url.clone())
-            .timeout(timeout)
-            .header(ACCEPT, "application/json")
-            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(request.body.expose_secret().to_owned());
-        if let Some(authorization) = &request.authorization {
-            // Base64 is always a valid header value.
-            if let Ok(mut value) = HeaderValue::from_str(authorization.expose_secret()) {
-                value.set_sensitive(true);
-                outgoing = outgoing.header(AUTHORIZATION, value);
-            }
-        }
-        let sent = Timestamp::now();
-        let answer = match Box::pin(outgoing.send()).await {
-            Ok(response) => answer(response).await,
-            Err(error) => Err(not_answered(&error)),
+        let outgoing = Outgoing {
+            url: url.clone(),
+            headers,
+            body: request.body.clone(),
+            content_type: request.content_type,
         };
-        (sent, answer)
+        let (sent, answer) = self.send(outgoing, spends, authorities, timeout).await;
+        (sent, tokens(answer, description, spent))
     }
 }
 
-fn is_loopback(host: &Host<&str>) -> bool {
-    match host {
-        Host::Domain(name) => *name == "localhost",
-        Host::Ipv4(address) => IpAddr::V4(*address).is_loopback(),
-        Host::Ipv6(address) => IpAddr::V6(*address).is_loopback(),
+async fn answered(outgoing: RequestBuilder) -> Result<Answered, Unanswered> {
+    match Box::pin(outgoing.send()).await {
+        Ok(response) => receive(response).await,
+        Err(error) => Err(unanswered(&error)),
     }
 }
 
-async fn answer(mut response: reqwest::Response) -> Result<TokenResponse, Answer> {
-    let status = response.status().as_u16();
-    let retry_after = response
-        .headers()
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| pause(value, Timestamp::now()));
-    let mut body: Vec<u8> = Vec::new();
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() <= LONGEST_BODY => {
-                body.extend_from_slice(&chunk);
-            }
-            Ok(None) => break,
-            Ok(Some(_)) | Err(_) => return Err(Answer::Lost),
-        }
+/// The headers of a request; none where one of them cannot be sent.
+fn headers(request: &TokenRequest) -> Option<Vec<(HeaderName, HeaderValue)>> {
+    let mut headers = Vec::new();
+    if let Some(authorization) = &request.authorization {
+        let mut value = HeaderValue::from_str(authorization.expose_secret()).ok()?;
+        value.set_sensitive(true);
+        headers.push((AUTHORIZATION, value));
     }
-    // Wiped when dropped: it holds tokens.
-    let body = SecretSlice::from(body);
-    let error = match read(body.expose_secret()) {
-        Reading::Tokens(tokens) if (200..300).contains(&status) => return Ok(tokens),
-        Reading::Error(code) => Some(code),
-        Reading::Tokens(_) | Reading::Unreadable => None,
+    for (name, value) in &request.headers {
+        headers.push((name.parse().ok()?, value.parse().ok()?));
+    }
+    Some(headers)
+}
+
+fn tokens(
+    answer: Result<Answered, Unanswered>,
+    description: &Description,
+    spent: Option<&SecretString>,
+) -> Result<TokenResponse, Answer> {
+    let Answered {
+        status,
+        retry_after,
+        body,
+        ..
+    } = answer.map_err(|error| match error {
+        Unanswered::NotSent => Answer::NotSent,
+        Unanswered::NotTrusted => Answer::NotTrusted,
+        Unanswered::Refused(rule) => Answer::NotAllowed(rule),
+        Unanswered::Lost => Answer::Lost,
+    })?;
+    let error = match read(status, body.expose_secret(), description, spent) {
+        Reading::Tokens(tokens) => return Ok(tokens),
+        Reading::Error(code) => code,
+        Reading::Unreadable => None,
     };
+    let meaning = error
+        .as_ref()
+        .and_then(|code| description.error_map.get(code).copied());
     Err(Answer::Answered {
         status,
         error,
+        meaning,
         retry_after,
     })
-}
-
-fn not_answered(error: &reqwest::Error) -> Answer {
-    if !error.is_connect() {
-        return Answer::Lost;
-    }
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let tls = cause.downcast_ref::<rustls::Error>().or_else(|| {
-            let io = cause.downcast_ref::<std::io::Error>()?;
-            io.get_ref()?.downcast_ref::<rustls::Error>()
-        });
-        if let Some(rustls::Error::InvalidCertificate(_)) = tls {
-            return Answer::NotTrusted;
-        }
-        source = cause.source();
-    }
-    Answer::NotSent
-}
-
-/// `Retry-After` in both its forms (RFC 9110 section 10.2.3), at most a day.
-fn pause(value: &str, now: Timestamp) -> Option<Duration> {
-    const LONGEST: Duration = Duration::from_secs(86_400);
-    let pause = match value.trim().parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let date = rfc2822::DateTimeParser::new()
-                .relaxed_weekday(true)
-                .parse_timestamp(value.trim())
-                .ok()?;
-            Duration::try_from(date.duration_since(now)).unwrap_or_default()
-        }
-    };
-    Some(pause.min(LONGEST))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retry_after_in_both_forms() {
-        let now: Timestamp = "2015-10-21T07:27:00Z".parse().unwrap();
-        let s = Duration::from_secs;
-        assert_eq!(pause("120", now), Some(s(120)));
-        assert_eq!(pause(" 120 ", now), Some(s(120)));
-        assert_eq!(pause("Wed, 21 Oct 2015 07:28:00 GMT", now), Some(s(60)));
-        assert_eq!(pause("Wed, 21 Oct 2015 07:00:00 GMT", now), Some(s(0)));
-        assert_eq!(pause("99999999999", now), Some(s(86_400)));
-        assert_eq!(pause("soon", now), None);
-        assert_eq!(pause("-5", now), None);
-    }
-
-    #[test]
-    fn only_https_and_loopback_where_allowed() {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let strict = Endpoint::new(false, CONNECT).unwrap();
-        let lenient = Endpoint::new(true, CONNECT).unwrap();
-        assert!(strict.check("https://login.example.com/token").is_ok());
-        for url in [
-            "http://127.0.0.1:80/t",
-            "http://[::1]/t",
-            "http://localhost/t",
-        ] {
-            assert_eq!(strict.check(url), Err(UrlError::Loopback), "{url}");
-            assert!(lenient.check(url).is_ok(), "{url}");
-        }
-        for (url, error) in [
-            ("http://example.com/t", UrlError::NotHttps),
-            ("http://localhost.example.com/t", UrlError::NotHttps),
-            ("http://127.0.0.1.example.com/t", UrlError::NotHttps),
-            ("ftp://127.0.0.1/t", UrlError::NotHttps),
-            ("file:///etc/passwd", UrlError::NotAbsolute),
-            ("token", UrlError::NotAbsolute),
-            ("https://user:pw@example.com/t", UrlError::Decorated),
-            ("https://example.com/t#x", UrlError::Decorated),
-        ] {
-            assert_eq!(lenient.check(url), Err(error), "{url}");
-        }
-    }
 }

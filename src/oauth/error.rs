@@ -5,7 +5,11 @@
 
 use std::time::Duration;
 
-use crate::failure::Reason;
+use super::endpoint::Refused;
+use crate::{
+    api::ErrorMeaning,
+    failure::{Failure, Reason},
+};
 
 /// How far a request came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,17 +18,38 @@ pub enum Answer {
     NotSent,
     /// Nothing was sent, because the certificate is not trusted.
     NotTrusted,
+    /// Nothing was sent, because the address is not allowed.
+    NotAllowed(Refused),
+    /// Nothing was sent, because the request could not be made.
+    NotMade(Box<Failure>),
     /// It was sent, and no complete answer came.
     Lost,
+    /// It was answered with an access token for an authorization code, and with no refresh token.
+    NoRefreshToken,
     /// It was answered.
     Answered {
         /// The HTTP status.
         status: u16,
-        /// The `error` code of an OAuth error object.
+        /// The `error` code of an OAuth error object, or the provider's own.
         error: Option<String>,
+        /// What the provider's description says of the code.
+        meaning: Option<ErrorMeaning>,
         /// The pause that the provider asked for.
         retry_after: Option<Duration>,
     },
+}
+
+impl Answer {
+    /// A success that brought no access token.
+    #[must_use]
+    pub fn without_tokens() -> Self {
+        Self::Answered {
+            status: 200,
+            error: None,
+            meaning: None,
+            retry_after: None,
+        }
+    }
 }
 
 /// Whether the request presented something that a provider may take only once.
@@ -44,12 +69,34 @@ pub fn classify(answer: &Answer, spends: Spends) -> Reason {
     match answer {
         Answer::NotSent => Reason::ProviderUnreachable,
         Answer::NotTrusted => Reason::CertificateNotTrusted,
+        Answer::NotAllowed(_) => Reason::EndpointNotAllowed,
+        Answer::NotMade(failure) => failure.reason,
         Answer::Lost => unclear(spends, Reason::ProviderError),
+        Answer::NoRefreshToken => Reason::ReauthorizationRequired,
+        Answer::Answered {
+            meaning: Some(meaning),
+            ..
+        } => meant(*meaning, spends),
         Answer::Answered {
             status,
             error,
             retry_after,
+            ..
         } => answered(*status, error.as_deref(), retry_after.is_some(), spends),
+    }
+}
+
+/// What the provider's own code means.
+fn meant(meaning: ErrorMeaning, spends: Spends) -> Reason {
+    match meaning {
+        ErrorMeaning::Transient => Reason::ProviderError,
+        ErrorMeaning::RateLimited => Reason::RateLimited,
+        ErrorMeaning::NeedsReauthorization if spends == Spends::Nothing => Reason::RequestRefused,
+        ErrorMeaning::NeedsReauthorization => Reason::ReauthorizationRequired,
+        ErrorMeaning::InvalidClient => Reason::InvalidClient,
+        ErrorMeaning::InvalidScope => Reason::InvalidScope,
+        ErrorMeaning::Misconfiguration => Reason::RequestRefused,
+        ErrorMeaning::Ambiguous => unclear(spends, Reason::ProviderError),
     }
 }
 
@@ -60,15 +107,23 @@ fn answered(status: u16, error: Option<&str>, pause: bool, spends: Spends) -> Re
     }
     match error {
         // For a client that acts for itself there is no authorization to lose: its key or clock is off.
-        Some("invalid_grant") if spends == Spends::Nothing => return Reason::RequestRefused,
         Some("invalid_grant" | "interaction_required" | "consent_required" | "login_required") => {
-            return Reason::ReauthorizationRequired;
+            return match spends {
+                Spends::Nothing => Reason::RequestRefused,
+                Spends::RotatingToken | Spends::LastingToken => Reason::ReauthorizationRequired,
+            };
         }
         Some("invalid_client" | "unauthorized_client") => return Reason::InvalidClient,
         Some("invalid_scope") => return Reason::InvalidScope,
-        Some("invalid_request" | "unsupported_grant_type" | "invalid_target" | "access_denied") => {
-            return Reason::RequestRefused;
-        }
+        // Those about a proof of possession (RFC 9449) come before the grant is looked at.
+        Some(
+            "invalid_request"
+            | "unsupported_grant_type"
+            | "invalid_target"
+            | "access_denied"
+            | "use_dpop_nonce"
+            | "invalid_dpop_proof",
+        ) => return Reason::RequestRefused,
         Some("server_error" | "temporarily_unavailable") => return Reason::ProviderError,
         Some("slow_down") => return Reason::RateLimited,
         _ => {}
@@ -93,11 +148,11 @@ fn unclear(spends: Spends, otherwise: Reason) -> Reason {
     }
 }
 
-/// The error codes that OAuth defines (RFC 6749 section 5.2, RFC 8628, RFC 8707, OpenID Connect): the
+/// The error codes that OAuth defines (RFC 6749 section 5.2, RFC 8628, RFC 8707, RFC 9449, OpenID Connect): the
 /// only words of a provider that are repeated to people.
 #[must_use]
 pub fn known_code(code: &str) -> Option<&'static str> {
-    const KNOWN: [&str; 16] = [
+    const KNOWN: [&str; 17] = [
         "invalid_request",
         "invalid_client",
         "invalid_grant",
@@ -114,6 +169,7 @@ pub fn known_code(code: &str) -> Option<&'static str> {
         "login_required",
         "invalid_token",
         "use_dpop_nonce",
+        "invalid_dpop_proof",
     ];
     KNOWN.into_iter().find(|known| *known == code)
 }
@@ -127,9 +183,70 @@ mod tests {
         let answer = Answer::Answered {
             status,
             error: (!error.is_empty()).then(|| error.to_owned()),
+            meaning: None,
             retry_after: pause.then_some(Duration::from_secs(1)),
         };
         classify(&answer, spends)
+    }
+
+    #[test]
+    fn whatever_a_provider_answers_people_are_told_what_to_do() {
+        const CODES: [&str; 18] = [
+            "",
+            "invalid_request",
+            "invalid_client",
+            "invalid_grant",
+            "unauthorized_client",
+            "unsupported_grant_type",
+            "invalid_scope",
+            "invalid_target",
+            "access_denied",
+            "server_error",
+            "temporarily_unavailable",
+            "slow_down",
+            "interaction_required",
+            "consent_required",
+            "login_required",
+            "invalid_token",
+            "use_dpop_nonce",
+            "other",
+        ];
+        for status in 0..=1000 {
+            for error in CODES {
+                for pause in [false, true] {
+                    for spends in [RotatingToken, LastingToken, Nothing] {
+                        let reason = reason(status, error, pause, spends);
+                        assert!(!reason.advice().is_empty(), "{reason:?}");
+                        // Nobody but a provider that says so in OAuth's words has refused a token that is taken once.
+                        let says_so = matches!(
+                            error,
+                            "invalid_grant"
+                                | "interaction_required"
+                                | "consent_required"
+                                | "login_required"
+                        );
+                        let is_dead = reason == Reason::ReauthorizationRequired;
+                        assert!(
+                            !is_dead || (says_so && spends != Nothing),
+                            "{status} {error}"
+                        );
+                    }
+                }
+            }
+        }
+        for meaning in [
+            ErrorMeaning::Transient,
+            ErrorMeaning::RateLimited,
+            ErrorMeaning::NeedsReauthorization,
+            ErrorMeaning::InvalidClient,
+            ErrorMeaning::InvalidScope,
+            ErrorMeaning::Misconfiguration,
+            ErrorMeaning::Ambiguous,
+        ] {
+            for spends in [RotatingToken, LastingToken, Nothing] {
+                assert!(!meant(meaning, spends).advice().is_empty(), "{meaning:?}");
+            }
+        }
     }
 
     #[test]
@@ -183,12 +300,17 @@ mod tests {
                 400,
                 "interaction_required",
                 false,
-                [R::ReauthorizationRequired; 3],
+                [
+                    R::ReauthorizationRequired,
+                    R::ReauthorizationRequired,
+                    R::RequestRefused,
+                ],
             ),
             (401, "invalid_client", false, [R::InvalidClient; 3]),
             (400, "unauthorized_client", false, [R::InvalidClient; 3]),
             (400, "invalid_scope", false, [R::InvalidScope; 3]),
             (400, "invalid_request", false, [R::RequestRefused; 3]),
+            (400, "use_dpop_nonce", false, [R::RequestRefused; 3]),
             (400, "unsupported_grant_type", false, [R::RequestRefused; 3]),
             (500, "server_error", false, [R::ProviderError; 3]),
             (503, "temporarily_unavailable", false, [R::ProviderError; 3]),
@@ -270,6 +392,10 @@ mod tests {
             assert_eq!(
                 classify(&Answer::NotTrusted, spends),
                 R::CertificateNotTrusted
+            );
+            assert_eq!(
+                classify(&Answer::NotAllowed(Refused::Private), spends),
+                R::EndpointNotAllowed
             );
         }
         assert_eq!(classify(&Answer::Lost, RotatingToken), unknown);

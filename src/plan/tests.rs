@@ -2,7 +2,11 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{api::CredentialStatus, secret::grant};
+use crate::{
+    api::CredentialStatus,
+    plan::schedule::refresh_at,
+    secret::{grant, seed::Authorization},
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -35,15 +39,21 @@ fn failing(reason: &str, next_attempt: Option<i64>) -> Value {
     status
 }
 
-const CALM: Facts<'static> = Facts {
+pub(super) const CALM: Facts<'static> = Facts {
     now: Timestamp::UNIX_EPOCH,
     target: Seen::Unchanged,
+    target_outdated: false,
     target_hash: Some("h"),
     wanted_hash: Some("h"),
     has_default_lifetime: false,
     grant: Seen::Unchanged,
     seed: Seen::Unchanged,
+    source_unread: false,
     inputs_changed: false,
+    wanted: false,
+    requested: false,
+    reported_dead: false,
+    gate: GateSight::Fine,
     again: false,
     not_before: None,
 };
@@ -82,6 +92,10 @@ fn the_table_of_decisions() {
         target: Seen::Changed,
         ..CALM
     };
+    let outdated = Facts {
+        target_outdated: true,
+        ..CALM
+    };
     let no_grant = Facts {
         grant: Seen::Missing,
         ..CALM
@@ -117,6 +131,36 @@ fn the_table_of_decisions() {
     };
     for (what, grant_type, status, facts, expected) in [
         ("at first sight", user, Value::Null, CALM, Refresh),
+        ("another template", user, healthy(), outdated, Repair),
+        (
+            "another template, of a machine",
+            machine,
+            healthy(),
+            outdated,
+            Refresh,
+        ),
+        ("another template, due", user, due(), outdated, Refresh),
+        (
+            "another template, provider down",
+            user,
+            waiting(),
+            outdated,
+            Repair,
+        ),
+        (
+            "a template that fails",
+            user,
+            failing("TemplateInvalid", Some(7)),
+            outdated,
+            Wait(Some(at(7))),
+        ),
+        (
+            "a template that fails, of a machine",
+            machine,
+            failing("TemplateInvalid", Some(7)),
+            outdated,
+            Wait(Some(at(7))),
+        ),
         ("nothing to do", user, healthy(), CALM, Wait(Some(at(100)))),
         ("nothing to do ever", user, no_expiry(), CALM, Wait(None)),
         ("a lifetime at last", user, no_expiry(), lifetime, Refresh),
@@ -262,8 +306,8 @@ proptest! {
     }
 }
 
-fn provider(change: &Value) -> Provider {
-    let mut spec = json!({"tokenUrl": "https://x.example/t", "client": {"id": "client"}});
+fn provider(change: &Value) -> Description {
+    let mut spec = json!({"tokenUrl": "https://x.example/t"});
     spec.as_object_mut()
         .unwrap()
         .extend(change.as_object().unwrap().clone());
@@ -272,7 +316,7 @@ fn provider(change: &Value) -> Provider {
 
 fn seed(fingerprint: &str) -> Seed {
     Seed {
-        refresh_token: "rt".into(),
+        authorization: Authorization::RefreshToken("rt".into()),
         fingerprint: fingerprint.to_owned(),
         resource_version: None,
     }
@@ -313,8 +357,12 @@ fn scene() -> Scene {
 }
 
 fn step(scene: &Scene) -> Step {
+    step_of(scene, &credential("RefreshToken", scene.status.clone()))
+}
+
+fn step_of(scene: &Scene, credential: &IntegrationCredential) -> Step {
     under_gate(&Behind {
-        credential: &credential("RefreshToken", scene.status.clone()),
+        credential,
         provider: &provider(&scene.provider),
         origin: "https://x.example",
         client_id: "client",
@@ -322,6 +370,7 @@ fn step(scene: &Scene) -> Step {
         seed: &scene.seed,
         gate_generation: scene.gate_generation,
         unresolved: scene.unresolved.as_ref(),
+        asked: &Asked::default(),
         now: at(scene.now),
     })
 }
@@ -356,8 +405,126 @@ fn a_refresh_token_goes_nowhere_but_where_it_was_authorized() {
     let mut other_client = scene();
     other_client.grant.as_mut().unwrap().client_id = "other".to_owned();
     assert_eq!(reason(&step(&other_client)), Some(Reason::ProviderChanged));
+    for (host, expected) in [
+        ("x.example", Step::Refresh),
+        ("https://x.example", Step::Refresh),
+    ] {
+        let mut confirmed = credential("RefreshToken", moved.status.clone());
+        let notes = confirmed.annotations_mut();
+        notes.insert(CONFIRM_ORIGIN.to_owned(), host.to_owned());
+        assert_eq!(step_of(&moved, &confirmed), expected, "{host}");
+        let notes = confirmed.annotations_mut();
+        notes.insert(CONFIRM_ORIGIN.to_owned(), "z.example".to_owned());
+        let refused = step_of(&moved, &confirmed);
+        assert_eq!(reason(&refused), Some(Reason::ProviderChanged));
+    }
     moved.seed = Ok(seed("new"));
     assert_eq!(step(&moved), Step::Adopt);
+}
+
+#[test]
+fn a_code_that_may_have_been_redeemed_is_not_presented_again() {
+    let mut scene = Scene {
+        status: json!({"conditions": []}),
+        grant: None,
+        gate_generation: None,
+        ..scene()
+    };
+    let code = Authorization::Code {
+        code: "c".into(),
+        redirect_uri: None,
+        verifier: None,
+    };
+    scene.seed = Ok(Seed {
+        fingerprint: code.fingerprint(),
+        authorization: code,
+        resource_version: None,
+    });
+    assert_eq!(step(&scene), Step::Adopt);
+    scene.unresolved = Some(since(0));
+    let refused = step(&scene);
+    assert_eq!(reason(&refused), Some(Reason::ReauthorizationRequired));
+    // Another one that was written into the seed afterwards is.
+    scene.status =
+        json!({"conditions": [], "grant": {"seedFingerprint": "authorization_code:old"}});
+    assert_eq!(step(&scene), Step::Adopt);
+}
+
+#[test]
+fn a_refresh_token_expires_by_what_is_stated_and_never_outlives_its_authorization() {
+    let lifetime = |idle: Value, absolute: Value| {
+        provider(&json!({"refreshTokenLifetime": {"idle": idle, "absolute": absolute}}))
+    };
+    let expiry = |stated: Option<u64>, provider: &Description| {
+        refresh_expires_at(at(100), at(0), stated.map(Duration::from_secs), provider)
+    };
+    let none = provider(&json!({}));
+    assert_eq!(expiry(None, &none), None);
+    assert_eq!(expiry(Some(60), &none), Some(at(160)));
+    assert_eq!(
+        expiry(None, &lifetime(json!("30s"), json!(null))),
+        Some(at(130))
+    );
+    assert_eq!(
+        expiry(Some(60), &lifetime(json!("30s"), json!(null))),
+        Some(at(160))
+    );
+    // LinkedIn: refreshing gives no more time.
+    assert_eq!(
+        expiry(Some(600), &lifetime(json!(null), json!("200s"))),
+        Some(at(200))
+    );
+}
+
+#[test]
+fn a_token_that_nobody_knows_the_end_of_is_tried_for_once_and_then_left_alone() {
+    let mut token = grant::sample(1, "rt", at(0)).token;
+    token.expires_at = None;
+    let credential = credential("RefreshToken", healthy());
+    let until = |provider: Value, retried: bool| {
+        let unresolved = Unresolved {
+            retried,
+            ..since(0)
+        };
+        let provider = self::provider(&provider);
+        hold_until(&provider, &credential, &token, &unresolved, at(100))
+    };
+    assert_eq!(until(json!({}), false), None);
+    assert_eq!(until(json!({}), true), Some(at(700)));
+    assert_eq!(until(json!({"reuseDetection": "RejectOnly"}), true), None);
+}
+
+#[test]
+fn the_providers_margin_counts_where_the_credential_has_none() {
+    let mut credential = credential("RefreshToken", healthy());
+    let token = grant::sample(1, "rt", at(0)).token;
+    let due = |credential: &IntegrationCredential, provider: Value| {
+        let pace = Pace::of(&self::provider(&provider));
+        schedule(credential, &pace, &token).unwrap()
+    };
+    let provider_with_margin = || json!({"refresh": {"before": "20m"}});
+    let margin =
+        due(&credential, json!({})).duration_since(due(&credential, provider_with_margin()));
+    assert_eq!(margin.as_mins(), 15);
+    credential.spec.refresh = serde_json::from_value(json!({"before": "5m"})).unwrap();
+    assert_eq!(
+        due(&credential, provider_with_margin()),
+        due(&credential, json!({}))
+    );
+}
+
+#[test]
+fn a_lifetime_is_believed_up_to_the_longest_and_not_from_the_past() {
+    let bounded = provider(&json!({"maximumLifetime": "60s", "defaultLifetime": "30s"}));
+    let expiry = |lifetime| expires_at(at(0), lifetime, &bounded);
+    assert_eq!(
+        expiry(Lifetime::Stated(Duration::from_secs(600))),
+        Some(at(60))
+    );
+    assert_eq!(expiry(Lifetime::Until(at(20))), Some(at(20)));
+    assert_eq!(expiry(Lifetime::Until(at(600))), Some(at(60)));
+    // A clock elsewhere that is behind ours.
+    assert_eq!(expiry(Lifetime::Until(at(-5))), Some(at(30)));
 }
 
 #[test]

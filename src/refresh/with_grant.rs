@@ -1,23 +1,31 @@
 //! Grant `RefreshToken`, behind the gate: the refresh token lives in the grant Secret, and what an exchange
 //! brings is stored there before anything else.
 
+mod answered;
+mod unanswered;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
-use super::{Opening, Subject, Tools, exchange, kept, known_generation, new_token, publish};
+use self::{
+    answered::{came_alone, new_grant, nothing_to_keep},
+    unanswered::{unanswered, unresolved},
+};
+use super::{
+    Opening, Subject, Tools,
+    exchange::{Offer, exchange_in_grace, outlast},
+    kept, known_generation, publish,
+};
 use crate::{
     api::{IntegrationCredential, Rotation},
+    clock::{self, Moment},
     explain,
     failure::{Class, Failure, Reason},
-    lock::{gate::Gate, protocol::Unresolved},
-    oauth::{
-        error::{Answer, Spends},
-        grant::Presented,
-        response::TokenResponse,
-    },
-    plan::{self, Behind, Step, under_gate},
+    lock::gate::Gate,
+    oauth::error::{Answer, Spends},
+    plan::{self, Behind, Pace, Step, under_gate},
     secret::{
         grant::{Grant, GrantError, SeedRecord, Verdict},
         store::{Exchanged, grant_conflict},
@@ -55,14 +63,15 @@ pub(super) async fn with_grant(
     let unresolved = gate.unresolved().cloned();
     let step = under_gate(&Behind {
         credential,
-        provider: &subject.resolved.provider,
+        provider: &subject.resolved.description,
         origin: &subject.resolved.origin,
         client_id: &subject.resolved.client_id,
         grant: grant.as_ref(),
         seed: &subject.seed,
         gate_generation: gate.generation(),
         unresolved: unresolved.as_ref(),
-        now: Timestamp::now(),
+        asked: &subject.asked,
+        now: clock::now(),
     });
     let base = Base {
         secret: stored.as_ref(),
@@ -80,13 +89,15 @@ pub(super) async fn with_grant(
         }
         (Step::Refresh, Some(grant), _) => {
             let spent = grant.refresh_token.clone();
-            let opening = present(tools, subject, gate, &base.presenting(&spent, None)).await;
+            let presenting = base.presenting(Offer::RefreshToken(&spent), &spent, None);
+            let opening = present(tools, subject, gate, &presenting).await;
             opening.map(|opening| opening.with_pending_seed(subject, grant))
         }
         (Step::Adopt, _, Ok(seed)) => {
-            let spent = seed.refresh_token.clone();
+            let offer = Offer::Seed(&seed.authorization);
             let as_seed = Some(seed.fingerprint.as_str());
-            present(tools, subject, gate, &base.presenting(&spent, as_seed)).await
+            let presenting = base.presenting(offer, seed.authorization.secret(), as_seed);
+            present(tools, subject, gate, &presenting).await
         }
         (Step::Hold(until), _, _) => {
             let mut failure = explain::outcome_unknown(credential);
@@ -124,9 +135,15 @@ struct Base<'a> {
 }
 
 impl<'a> Base<'a> {
-    fn presenting(&'a self, spent: &'a SecretString, as_seed: Option<&'a str>) -> Presenting<'a> {
+    fn presenting(
+        &'a self,
+        offer: Offer<'a>,
+        spent: &'a SecretString,
+        as_seed: Option<&'a str>,
+    ) -> Presenting<'a> {
         Presenting {
             base: self,
+            offer,
             spent,
             as_seed,
         }
@@ -156,9 +173,10 @@ impl<'a> Base<'a> {
     }
 }
 
-/// A refresh token about to be presented: the grant's, or a seed's.
+/// A refresh token about to be presented, the grant's or a seed's, or an authorization code.
 struct Presenting<'a> {
     base: &'a Base<'a>,
+    offer: Offer<'a>,
     spent: &'a SecretString,
     /// The fingerprint of the seed that it is from.
     as_seed: Option<&'a str>,
@@ -173,6 +191,7 @@ async fn present(
 ) -> Option<Opening> {
     let Presenting {
         base,
+        offer,
         spent,
         as_seed,
     } = *presenting;
@@ -185,29 +204,37 @@ async fn present(
     if let Err(failure) = preflight(tools, subject, base, as_seed).await {
         return Some(kept(gate, failure));
     }
-    let is_retry = as_seed.is_none() && gate.unresolved().is_some();
-    if is_retry && !gate.note_retried().await {
+    if !gate.may_exchange() || subject.ends.is_cancelled() || subject.turn.take().is_err() {
         return None;
     }
-    if !gate.is_valid() || tools.shutdown.is_cancelled() {
+    let before = gate.unresolved().cloned();
+    let is_retry = as_seed.is_none() && before.is_some();
+    if is_retry && (!gate.note_retried().await || !gate.may_exchange()) {
         return None;
     }
-    let spends = match resolved.provider.rotation {
-        Rotation::Never => Spends::LastingToken,
-        Rotation::Sometimes | Rotation::Always => Spends::RotatingToken,
+    let spends = match resolved.description.rotation() {
+        Rotation::Never if !offer.is_code() => Spends::LastingToken,
+        Rotation::Never | Rotation::Sometimes | Rotation::Always => Spends::RotatingToken,
     };
     let attempt = gate.attempt().to_owned();
     let timeout = gate.exchange_timeout();
     let result = gate
         .renewed_while(async {
-            let presented = Presented::RefreshToken(spent);
-            let (sent, answer) = exchange(tools, resolved, &presented, spends, timeout).await;
+            let start = Moment::now();
+            let (sent, answer) =
+                exchange_in_grace(tools, subject, offer, spends, before.is_none(), timeout).await;
             let tokens = match answer {
                 Ok(tokens) => tokens,
-                Err(answer) => return Err(Unstored::Answer(sent, answer)),
+                Err(answer) => {
+                    outlast(subject, &answer, start, timeout).await;
+                    return Err(Unstored::Answer(sent, answer));
+                }
             };
-            let remark = explain::remark(&tokens, credential, &resolved.provider);
-            let ours = new_grant(subject, base, spent, as_seed, attempt.clone(), sent, tokens);
+            let remark = explain::remark(&tokens, credential, &resolved.description);
+            let alone = tokens.access_token.is_none();
+            let Some(ours) = new_grant(subject, presenting, attempt.clone(), sent, tokens) else {
+                return Err(Unstored::Answer(sent, nothing_to_keep(offer)));
+            };
             let exchanged = Exchanged {
                 base: base.secret,
                 base_generation: base.generation(),
@@ -217,16 +244,19 @@ async fn present(
                 ours,
             };
             match tools.secrets.persist(credential, exchanged).await {
-                Ok(grant) => Ok((grant, remark)),
+                Ok(grant) => Ok((grant, remark, alone)),
                 Err(failure) => Err(Unstored::Refused(sent, failure)),
             }
         })
         .await;
     match result {
-        Ok((grant, remark)) => {
+        Ok((grant, remark, alone)) => {
             let mut report = published(tools, subject, &grant).await;
             report.remark = remark;
-            report.refreshed = true;
+            report.refreshed = !alone;
+            if alone {
+                report.failure.get_or_insert(came_alone(subject));
+            }
             report.adopted = as_seed.is_some();
             tracing::info!(generation = grant.token.generation, "token refreshed");
             Some(Opening {
@@ -240,63 +270,23 @@ async fn present(
             let failure = explain::failure(&answer, spends, credential, &resolved.origin);
             tracing::warn!(
                 reason = failure.reason.as_str(),
+                class = failure.reason.class().consequence().label,
                 code = failure.code,
                 "token not refreshed"
             );
-            unanswered(tools, subject, gate, presenting, (sent, &answer), failure).await
+            let spends_nothing = failure.reason.class() != Class::Ambiguous
+                && !matches!(answer, Answer::NoRefreshToken);
+            let opening =
+                unanswered(tools, subject, gate, presenting, (sent, &answer), failure).await;
+            opening.map(|mut opening| {
+                // The one time that the rule allows is still to come.
+                if spends_nothing && opening.unresolved.is_some() {
+                    opening.unresolved = before;
+                }
+                opening
+            })
         }
     }
-}
-
-/// There is an answer, or none, and no tokens: what that means depends on whose token was presented.
-async fn unanswered(
-    tools: &Tools,
-    subject: &Subject,
-    gate: &Gate,
-    presenting: &Presenting<'_>,
-    (sent, answer): (Timestamp, &Answer),
-    failure: Failure,
-) -> Option<Opening> {
-    let Subject {
-        credential,
-        resolved,
-        ..
-    } = subject;
-    let Presenting { base, as_seed, .. } = *presenting;
-    // A seed that cannot be tried leaves a grant that works, and is not in need, as it is.
-    let spared = as_seed.and_then(|_| {
-        base.grant.as_ref().filter(|grant| {
-            let provider = &resolved.provider;
-            grant.token.generation >= base.known
-                && !plan::is_due(credential, provider, &grant.token, Timestamp::now())
-        })
-    });
-    let is_dead = failure.reason.class() == Class::NeedsReauthorization;
-    if is_dead || (is_refusal(answer) && spared.is_some()) {
-        return refused(tools, subject, gate, presenting, failure).await;
-    }
-    if let Some(grant) = spared {
-        let mut report = published(tools, subject, grant).await;
-        report.seed_rejected = Some(explain::seed_untried(&failure));
-        return Some(Opening {
-            generation: Some(grant.token.generation),
-            report,
-            unresolved: gate.unresolved().cloned(),
-        });
-    }
-    if failure.reason.class() != Class::Ambiguous {
-        return Some(kept(gate, failure));
-    }
-    let mut opening = unresolved(gate, sent, failure, base);
-    if let (None, Some(grant), Some(unresolved)) = (as_seed, &base.grant, &opening.unresolved) {
-        let (provider, token) = (&resolved.provider, &grant.token);
-        let not_before =
-            plan::hold_until(provider, credential, token, unresolved, Timestamp::now());
-        if let Some(failure) = &mut opening.report.failure {
-            failure.not_before = not_before;
-        }
-    }
-    Some(opening)
 }
 
 /// What can be found out before a refresh token is spent: that what comes back can be stored, and that
@@ -318,23 +308,6 @@ async fn preflight(
     tools.secrets.rehearse_grant(credential).await
 }
 
-/// Whether the provider answered that it does not want the request, whatever words it found for that.
-fn is_refusal(answer: &Answer) -> bool {
-    matches!(
-        answer,
-        Answer::Answered {
-            status: 400..=499,
-            ..
-        }
-    ) && !matches!(
-        answer,
-        Answer::Answered {
-            status: 401 | 404 | 405 | 408 | 429,
-            ..
-        }
-    )
-}
-
 /// Why tokens are not stored.
 enum Unstored {
     /// There were none.
@@ -343,133 +316,31 @@ enum Unstored {
     Refused(Timestamp, Failure),
 }
 
-/// The provider refused a refresh token: whose it was decides what that means.
-async fn refused(
-    tools: &Tools,
-    subject: &Subject,
-    gate: &Gate,
-    presenting: &Presenting<'_>,
-    mut failure: Failure,
-) -> Option<Opening> {
-    let Presenting {
-        base,
-        spent,
-        as_seed,
-    } = *presenting;
-    let credential = &subject.credential;
-    let namespace = credential.namespace().unwrap_or_default();
-    match (&base.grant, as_seed) {
-        // A seed that was refused leaves the old grant as it is.
-        (Some(grant), Some(fingerprint)) => {
-            let mut grant = grant.clone();
-            if let Some(stored) = base.secret
-                && let Err(failure) = tools
-                    .secrets
-                    .note_refused(credential, stored, &mut grant, fingerprint)
-                    .await
-            {
-                return Some(kept(gate, failure));
-            }
-            let mut report = published(tools, subject, &grant).await;
-            // What was wrong with that grant is not mended by this.
-            report.aside = true;
-            return Some(Opening {
-                generation: Some(grant.token.generation),
-                report,
-                unresolved: gate.unresolved().cloned(),
-            });
-        }
-        // Before it counts as dead: was another one stored meanwhile, by a writer that had lapsed?
-        (Some(_), None) => {
-            let uid = credential.uid().unwrap_or_default();
-            let stored = tools
-                .secrets
-                .get(&namespace, &credential.grant_name())
-                .await;
-            let moved = match stored {
-                Ok(Some(stored)) => Grant::read(&stored, &uid)
-                    .is_ok_and(|g| g.refresh_token.expose_secret() != spent.expose_secret()),
-                Ok(None) => false,
-                Err(failure) => return Some(kept(gate, failure)),
-            };
-            if moved {
-                return None;
-            }
-        }
-        (None, _) => {}
-    }
-    if gate.unresolved().is_some() {
-        failure.reason = Reason::RotationLost;
-        failure.message = format!(
-            "an earlier refresh was sent and its answer never arrived; the provider had replaced the refresh token, and the new one is lost. Now {}",
-            explain::reseed(credential)
-        );
-    }
-    let mut report = Report::failed(failure);
-    report.seed_fingerprint = as_seed.map(str::to_owned);
-    report.note_seed(subject);
-    Some(Opening {
-        report,
-        generation: Some(base.generation()),
-        unresolved: None,
-    })
-}
-
-fn new_grant(
-    subject: &Subject,
-    base: &Base<'_>,
-    spent: &SecretString,
-    as_seed: Option<&str>,
-    attempt: String,
-    sent: Timestamp,
-    mut tokens: TokenResponse,
-) -> Grant {
-    let refresh_token = tokens.refresh_token.take().unwrap_or_else(|| spent.clone());
-    let asked = match (&base.grant, as_seed) {
-        (Some(grant), None) => grant.token.scopes.as_slice(),
-        _ => &subject.credential.spec.oauth2.scopes,
-    };
-    let mut ours = Grant {
-        token: new_token(subject, 0, sent, tokens, asked),
-        refresh_token,
-        seeds: base.seeds(&subject.credential),
-        origin: subject.resolved.origin.clone(),
-        client_id: subject.resolved.client_id.clone(),
-        attempt,
-    };
-    if let Some(fingerprint) = as_seed {
-        ours.remember(fingerprint, true);
-    }
-    ours
-}
-
 /// Publishes a grant's token and says what is to be said of the grant.
 async fn published(tools: &Tools, subject: &Subject, grant: &Grant) -> Report {
     let mut report = publish(tools, subject, &grant.token).await;
     let current = grant.seeds.iter().rfind(|s| s.adopted);
     report.seed_fingerprint = current.map(|s| s.fingerprint.clone());
-    report.note_seed(subject);
+    report.refresh_expires_at = grant.refresh_expires_at;
+    report.authorized_at = Some(grant.authorized_at);
+    let description = &subject.resolved.description;
+    report.authorization_ends_at = plan::schedule::ends_at(description, grant.authorized_at);
+    report.pace = Pace::of_grant(&subject.credential, description, grant);
+    // One that is still to be tried was not looked at.
+    let pending =
+        matches!(&subject.seed, Ok(seed) if grant.verdict(&seed.fingerprint) == Verdict::New);
+    if !pending {
+        report.note_seed(subject);
+    }
     report.seed_rejected = match &subject.seed {
         Ok(seed) => explain::rejected(&subject.credential, grant.verdict(&seed.fingerprint)),
-        Err(failure) if failure.reason == Reason::SeedInvalid => Some(failure.message.clone()),
+        Err(failure) if matches!(failure.reason, Reason::SeedInvalid | Reason::SeedInUse) => {
+            Some(failure.message.clone())
+        }
         // A seed that was adopted is not needed any more.
         Err(_) => None,
     };
     report
-}
-
-/// A failure that leaves it unknown whether a token was spent.
-fn unresolved(gate: &Gate, sent: Timestamp, failure: Failure, base: &Base<'_>) -> Opening {
-    let now = Unresolved {
-        attempt: gate.attempt().to_owned(),
-        since: sent,
-        retried: false,
-    };
-    Opening {
-        report: Report::failed(failure),
-        generation: Some(base.generation()),
-        unresolved: Some(gate.unresolved().cloned().unwrap_or(now)),
-    }
 }
 
 impl Opening {

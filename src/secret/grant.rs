@@ -1,18 +1,26 @@
 //! The grant: the current refresh token, in a Secret of ours that is written before anything else and
 //! only ever by compare-and-swap.
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Resource, ResourceExt};
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
-    TOKEN_GENERATION, Token, ValueError, bytes, is_owned, parsed, parsed_optional, stored, text,
+    TOKEN_GENERATION, Token, ValueError, bytes, is_owned, parsed, parsed_optional, stored,
+    stored_optional, text,
 };
-use crate::api::{CREDENTIAL_LABEL, IntegrationCredential, ROLE_LABEL, WATCH_LABEL};
+use crate::{
+    api::{CREDENTIAL_LABEL, IntegrationCredential, ROLE_LABEL, WATCH_LABEL},
+    finalizer,
+    lock::protocol::{self, Merge, Rival},
+};
 
 /// The type of grant Secrets.
 pub const TYPE: &str = "tokenward.dev/grant";
+
+const REFRESH_EXPIRES_AT: &str = "refresh_expires_at";
 
 /// How many authorizations are remembered.
 const HISTORY: usize = 16;
@@ -32,6 +40,10 @@ pub struct Grant {
     pub client_id: String,
     /// The attempt that obtained the current tokens.
     pub attempt: String,
+    /// When the authorization that is in use was adopted.
+    pub authorized_at: Timestamp,
+    /// When the refresh token expires, where the provider says so.
+    pub refresh_expires_at: Option<Timestamp>,
 }
 
 /// An authorization that was presented to the provider.
@@ -76,6 +88,14 @@ impl Grant {
         if !is_owned(secret, credential_uid) {
             return Err(GrantError::Foreign);
         }
+        Self::read_stored(secret)
+    }
+
+    /// Reads a grant Secret whose owner was looked at already.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn read_stored(secret: &Secret) -> Result<Self, GrantError> {
         let at = |key: &'static str| move |error| GrantError::Value(key, error);
         let string = |key: &'static str| text(secret, key).map(str::to_owned).map_err(at(key));
         Ok(Self {
@@ -86,13 +106,17 @@ impl Grant {
                 scopes: scopes(text(secret, "scope").unwrap_or_default()),
                 issued_at: parsed(secret, "issued_at").map_err(at("issued_at"))?,
                 expires_at: parsed_optional(secret, "expires_at").map_err(at("expires_at"))?,
+                id_token: stored_optional(secret, "id_token").map_err(at("id_token"))?,
+                metadata: json(secret, "metadata")?.unwrap_or_default(),
             },
             refresh_token: stored(secret, "refresh_token").map_err(at("refresh_token"))?,
-            seeds: serde_json::from_str(&string("seeds")?)
-                .map_err(|_| GrantError::Value("seeds", ValueError::Malformed))?,
+            seeds: json(secret, "seeds")?.ok_or(GrantError::Value("seeds", ValueError::Missing))?,
             origin: string("origin")?,
             client_id: string("client_id")?,
             attempt: string("attempt")?,
+            authorized_at: parsed(secret, "authorized_at").map_err(at("authorized_at"))?,
+            refresh_expires_at: parsed_optional(secret, REFRESH_EXPIRES_AT)
+                .map_err(at(REFRESH_EXPIRES_AT))?,
         })
     }
 
@@ -107,15 +131,25 @@ impl Grant {
             ("scope", bytes(&token.scopes.join(" "))),
             ("issued_at", bytes(&token.issued_at.to_string())),
             ("refresh_token", bytes(self.refresh_token.expose_secret())),
-            ("seeds", bytes(&seeds_json(&self.seeds))),
+            ("seeds", bytes(&written(&self.seeds))),
             ("origin", bytes(&self.origin)),
             ("client_id", bytes(&self.client_id)),
             ("attempt", bytes(&self.attempt)),
+            ("authorized_at", bytes(&self.authorized_at.to_string())),
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .to_vec();
         if let Some(expires_at) = token.expires_at {
             data.push(("expires_at".to_owned(), bytes(&expires_at.to_string())));
+        }
+        if let Some(id_token) = &token.id_token {
+            data.push(("id_token".to_owned(), bytes(id_token.expose_secret())));
+        }
+        if !token.metadata.is_empty() {
+            data.push(("metadata".to_owned(), bytes(&written(&token.metadata))));
+        }
+        if let Some(at) = self.refresh_expires_at {
+            data.push((REFRESH_EXPIRES_AT.to_owned(), bytes(&at.to_string())));
         }
         let mut secret = Secret {
             metadata: replaces.map(|r| r.metadata.clone()).unwrap_or_default(),
@@ -124,6 +158,7 @@ impl Grant {
             ..Secret::default()
         };
         own(&mut secret, credential, &credential.grant_name(), "grant");
+        finalizer::guard(&mut secret.metadata, credential);
         secret
     }
 
@@ -197,20 +232,20 @@ pub(super) fn scopes(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
-fn seeds_json(seeds: &[SeedRecord]) -> String {
-    // A list of records of a string and a bool always serializes.
-    serde_json::to_string(seeds).unwrap_or_else(|_| "[]".to_owned())
+/// What stands at a key as JSON; nothing where there is no such key.
+fn json<T: DeserializeOwned>(secret: &Secret, key: &'static str) -> Result<Option<T>, GrantError> {
+    let text = match text(secret, key) {
+        Err(ValueError::Missing) => return Ok(None),
+        found => found.map_err(|error| GrantError::Value(key, error))?,
+    };
+    let read = serde_json::from_str(text);
+    read.map(Some)
+        .map_err(|_| GrantError::Value(key, ValueError::Malformed))
 }
 
-/// What to do with tokens that could not be stored because the grant had changed meanwhile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Merge {
-    /// They are stored: an earlier answer was lost.
-    Stored,
-    /// Store them over this generation.
-    Write(u64),
-    /// What is stored is newer and valid; ours came from a token that is no longer the grant's.
-    Drop,
+fn written<T: Serialize + ?Sized>(value: &T) -> String {
+    // Lists and maps of strings always serialize.
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 /// Decides what becomes of `ours` in the face of `stored`. `base` is the generation that was read
@@ -224,23 +259,20 @@ pub fn merge(
     base: u64,
     stored: &Grant,
 ) -> Merge {
-    if stored.attempt == ours.attempt {
-        return Merge::Stored;
-    }
-    let rotated = ours.refresh_token.expose_secret() != spent.expose_secret();
-    let stored_is_spent = stored.refresh_token.expose_secret() == spent.expose_secret();
-    // One with a lower generation is older: somebody put a backup back.
-    let moved = stored.token.generation > base;
-    if !moved || adopting || (rotated && stored_is_spent) {
-        Merge::Write(stored.token.generation)
-    } else {
-        Merge::Drop
-    }
+    let spent = spent.expose_secret();
+    protocol::merge(Rival {
+        is_ours: stored.attempt == ours.attempt,
+        generation: stored.token.generation,
+        has_moved: stored.token.generation > base,
+        holds_the_spent_token: stored.refresh_token.expose_secret() == spent,
+        exchange_rotated: ours.refresh_token.expose_secret() != spent,
+        exchange_adopted: adopting,
+    })
 }
 
 /// A grant for tests.
 #[cfg(test)]
-pub(crate) fn sample(generation: u64, refresh_token: &str, issued_at: jiff::Timestamp) -> Grant {
+pub(crate) fn sample(generation: u64, refresh_token: &str, issued_at: Timestamp) -> Grant {
     Grant {
         token: Token {
             generation,
@@ -249,19 +281,21 @@ pub(crate) fn sample(generation: u64, refresh_token: &str, issued_at: jiff::Time
             scopes: vec!["a".to_owned()],
             issued_at,
             expires_at: Some(issued_at + std::time::Duration::from_secs(3600)),
+            id_token: None,
+            metadata: std::collections::BTreeMap::new(),
         },
         refresh_token: refresh_token.into(),
         seeds: Vec::new(),
         origin: "https://login.example.com".to_owned(),
         client_id: "client".to_owned(),
         attempt: format!("attempt-{generation}"),
+        authorized_at: issued_at,
+        refresh_expires_at: None,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
     use crate::api::IntegrationCredentialSpec;
 

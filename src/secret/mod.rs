@@ -4,10 +4,17 @@
 //! Secret data lives in [`SecretString`]s, which are wiped when dropped; the API client's own buffers
 //! and `ByteString`s on the way are not, which `docs/development.md` documents.
 
+pub mod copy;
 pub mod grant;
+pub mod referenced;
 pub mod seed;
+pub mod source;
 pub mod store;
 pub mod target;
+pub mod template;
+pub mod unpublished;
+
+use std::{collections::BTreeMap, time::Duration};
 
 use aws_lc_rs::hmac;
 use jiff::Timestamp;
@@ -17,6 +24,9 @@ use secrecy::SecretString;
 
 /// The data key under which the generation of the token stands, in the grant and in the target.
 pub const TOKEN_GENERATION: &str = "token_generation";
+
+/// The data key under which the time stands in a target when what it holds expires.
+pub const EXPIRES_AT: &str = "expires_at";
 
 /// An access token and what is known of it.
 #[derive(Clone)]
@@ -33,6 +43,19 @@ pub struct Token {
     pub issued_at: Timestamp,
     /// When it expires; `None`: the provider does not say.
     pub expires_at: Option<Timestamp>,
+    /// The ID token that came with it or before it.
+    pub id_token: Option<SecretString>,
+    /// What else programs need of the provider's answers, by the keys that its description gives.
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl Token {
+    /// How long it lives in all; `None`: the provider does not say.
+    #[must_use]
+    pub fn lifetime(&self) -> Option<Duration> {
+        let lives = self.expires_at?.duration_since(self.issued_at);
+        Duration::try_from(lives).ok()
+    }
 }
 
 /// What is wrong with a value in a Secret.
@@ -56,7 +79,7 @@ pub enum ValueError {
 }
 
 /// The text at `key`.
-fn text<'a>(secret: &'a Secret, key: &str) -> Result<&'a str, ValueError> {
+pub(crate) fn text<'a>(secret: &'a Secret, key: &str) -> Result<&'a str, ValueError> {
     let value = secret
         .data
         .as_ref()
@@ -81,11 +104,31 @@ pub fn token(secret: &Secret, key: &str) -> Result<SecretString, ValueError> {
     }
 }
 
+/// A private key as people write it: PEM has several lines.
+///
+/// # Errors
+/// Says what is wrong with the value.
+pub fn private_key(secret: &Secret, key: &str) -> Result<SecretString, ValueError> {
+    let value = text(secret, key)?;
+    if value.trim().is_empty() {
+        return Err(ValueError::Empty);
+    }
+    Ok(value.into())
+}
+
 /// A value of ours, as it was written.
 fn stored(secret: &Secret, key: &str) -> Result<SecretString, ValueError> {
     match text(secret, key)? {
         "" => Err(ValueError::Empty),
         value => Ok(value.into()),
+    }
+}
+
+/// A value of ours, where it may be missing.
+fn stored_optional(secret: &Secret, key: &str) -> Result<Option<SecretString>, ValueError> {
+    match stored(secret, key) {
+        Err(ValueError::Missing) => Ok(None),
+        other => other.map(Some),
     }
 }
 

@@ -1,25 +1,26 @@
 //! Reading and writing the Secrets of a credential on the API server.
 
+mod publish;
+
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt, api::PostParams};
 use secrecy::SecretString;
 
+pub use self::publish::Published;
 use super::{
-    Token,
-    grant::{self, Grant, GrantError, Merge, merge, own},
-    is_owned, target,
+    grant::{self, Grant, GrantError, merge, own},
+    referenced::Policy,
+    unpublished::Unpublished,
 };
 use crate::{
     api::IntegrationCredential,
     clock::Moment,
     failure::{Failure, Reason},
+    lock::protocol::Merge,
     request::{RequestError, bounded, optional},
 };
-
-/// How often a write of the target that lost a race is tried again.
-const TRIES: u32 = 5;
 
 /// After how long it is asked whether the credential still exists whose grant cannot be stored.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,16 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Secrets {
     client: Client,
-}
-
-/// What stands in a target after it was published.
-pub struct Published {
-    /// The target's version.
-    pub resource_version: Option<String>,
-    /// Whether something had to be written.
-    pub written: bool,
-    /// The token that stands there, where it is a newer one than was to be published.
-    pub newer: Option<Token>,
+    policy: Policy,
+    /// Tokens that could not be published yet and are stored nowhere.
+    pub unpublished: Unpublished,
 }
 
 /// A grant as it was read before an exchange, and the exchange that it is now to record.
@@ -61,7 +55,22 @@ impl Secrets {
     /// The Secrets that `client` may see.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        Self { client }
+        Self::under(client, Policy::default())
+    }
+
+    /// Those of them that `policy` lets it read for others.
+    #[must_use]
+    pub fn under(client: Client, policy: Policy) -> Self {
+        Self {
+            client,
+            policy,
+            unpublished: Unpublished::default(),
+        }
+    }
+
+    /// Which Secrets are read for those who name them.
+    pub(super) fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     fn api(&self, namespace: &str) -> Api<Secret> {
@@ -76,84 +85,6 @@ impl Secrets {
         optional(self.api(namespace).get(name))
             .await
             .map_err(|error| error.failure(&format!("get Secret {name}")))
-    }
-
-    /// Writes the target, unless it holds this token already. Refuses to touch a Secret that was not
-    /// made for the credential, and to go back to an older token.
-    ///
-    /// # Errors
-    /// `TargetConflict`, `TargetNotPublished`, or the API server's refusal.
-    pub async fn publish(
-        &self,
-        credential: &IntegrationCredential,
-        token: &Token,
-        request_hash: &str,
-    ) -> Result<Published, Failure> {
-        let namespace = credential.namespace().unwrap_or_default();
-        let api = self.api(&namespace);
-        let name = credential.target_name();
-        let params = PostParams::default();
-        let mut last = None;
-        for _ in 0..TRIES {
-            let found = self.get(&namespace, &name).await?;
-            if let Some(found) = &found {
-                if !is_owned(found, &credential.uid().unwrap_or_default()) {
-                    return Err(target_conflict(&namespace, &name));
-                }
-                let newer = target::read(found).filter(|t| t.generation > token.generation);
-                let wanted = target::render(token, request_hash, credential, Some(found));
-                if newer.is_some() || target::is_same(&wanted, found) {
-                    return Ok(Published {
-                        resource_version: found.resource_version(),
-                        written: false,
-                        newer,
-                    });
-                }
-            }
-            let wanted = target::render(token, request_hash, credential, found.as_ref());
-            // A missing target is created, never applied: an apply would take over a Secret that
-            // somebody else has just created under this name.
-            let answer = if found.is_some() {
-                bounded(api.replace(&name, &params, &wanted)).await
-            } else {
-                bounded(api.create(&params, &wanted)).await
-            };
-            match answer {
-                Ok(stored) => {
-                    return Ok(Published {
-                        resource_version: stored.resource_version(),
-                        written: true,
-                        newer: None,
-                    });
-                }
-                Err(error) => last = Some(error),
-            }
-            if matches!(last, Some(RequestError::Refused(_))) {
-                break;
-            }
-        }
-        let why = last
-            .map(|error| error.failure(&format!("write Secret {name}")).message)
-            .unwrap_or_default();
-        Err(Failure::new(
-            Reason::TargetNotPublished,
-            format!("the token could not be written to Secret {namespace}/{name}: {why}"),
-        ))
-    }
-
-    /// Whether the target's name is free or ours: asked before a first refresh token is spent for it.
-    ///
-    /// # Errors
-    /// `TargetConflict`, or the API server's refusal.
-    pub async fn check_target(&self, credential: &IntegrationCredential) -> Result<(), Failure> {
-        let namespace = credential.namespace().unwrap_or_default();
-        let name = credential.target_name();
-        match self.get(&namespace, &name).await? {
-            Some(found) if !is_owned(&found, &credential.uid().unwrap_or_default()) => {
-                Err(target_conflict(&namespace, &name))
-            }
-            _ => Ok(()),
-        }
     }
 
     /// Whether a grant can be replaced: asked before its refresh token is spent.
@@ -275,7 +206,8 @@ impl Secrets {
             let Err(error) = answer else {
                 return Ok(ours);
             };
-            let refused = matches!(error, RequestError::Refused(_));
+            // A missing object cannot be created where its namespace is missing too.
+            let refused = matches!(error, RequestError::Refused(_) | RequestError::NotFound);
             let failure = error.failure(&format!("store the new refresh token in Secret {name}"));
             tracing::warn!(
                 reason = failure.reason.as_str(),
@@ -316,10 +248,11 @@ impl Secrets {
         }
     }
 
-    /// Notes in the grant that a seed was refused, so that it is not presented again.
+    /// Notes in the grant that a seed was refused, so that it is not presented again. A grant that changes meanwhile is
+    /// read again, and is what `grant` is then.
     ///
     /// # Errors
-    /// When the API server does not answer, refuses, or the grant changed meanwhile.
+    /// When the API server does not answer or refuses, or the grant keeps changing.
     pub async fn note_refused(
         &self,
         credential: &IntegrationCredential,
@@ -327,29 +260,43 @@ impl Secrets {
         grant: &mut Grant,
         fingerprint: &str,
     ) -> Result<(), Failure> {
-        grant.remember(fingerprint, false);
+        const TRIES: u32 = 3;
         let name = credential.grant_name();
-        let wanted = grant.render(credential, Some(stored));
-        let api = self.api(&credential.namespace().unwrap_or_default());
-        bounded(api.replace(&name, &PostParams::default(), &wanted))
-            .await
-            .map(drop)
-            .map_err(|error| error.failure(&format!("update Secret {name}")))
+        let namespace = credential.namespace().unwrap_or_default();
+        let uid = credential.uid().unwrap_or_default();
+        let api = self.api(&namespace);
+        let mut stored = stored.clone();
+        let mut tries = 1;
+        loop {
+            grant.remember(fingerprint, false);
+            let wanted = grant.render(credential, Some(&stored));
+            let replaced = bounded(api.replace(&name, &PostParams::default(), &wanted)).await;
+            let Err(error) = replaced else {
+                return Ok(());
+            };
+            let passes = matches!(error, RequestError::Conflict | RequestError::Unclear(_));
+            let current = if passes && tries < TRIES {
+                self.get(&namespace, &name).await?
+            } else {
+                None
+            };
+            let read = current.and_then(|current| {
+                let grant = Grant::read(&current, &uid).ok()?;
+                Some((current, grant))
+            });
+            let Some((current, read)) = read else {
+                return Err(error.failure(&format!("update Secret {name}")));
+            };
+            stored = current;
+            *grant = read;
+            tries += 1;
+        }
     }
 }
 
 async fn wait(pause: Duration) -> Duration {
     tokio::time::sleep(pause).await;
     (pause * 2).min(Duration::from_secs(5))
-}
-
-fn target_conflict(namespace: &str, name: &str) -> Failure {
-    Failure::new(
-        Reason::TargetConflict,
-        format!(
-            "Secret {namespace}/{name} exists and was not made for this credential; it is left as it is. Delete it (kubectl -n {namespace} delete secret {name}) or create a credential with another spec.target.name"
-        ),
-    )
 }
 
 /// A Secret that is not ours stands where the grant belongs.

@@ -7,7 +7,7 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + seconds).unwrap()
 }
 
-fn credential(status: Option<CredentialStatus>) -> IntegrationCredential {
+pub(super) fn credential(status: Option<CredentialStatus>) -> IntegrationCredential {
     let spec = json!({"oauth2": {"providerRef": {"name": "p"}, "grantType": "RefreshToken",
         "seedSecretRef": {"name": "s"}}});
     let mut credential = IntegrationCredential::new("c", serde_json::from_value(spec).unwrap());
@@ -239,7 +239,8 @@ fn what_went_wrong_stays_so_when_only_the_target_was_repaired() {
 #[test]
 fn events_are_for_transitions() {
     let reasons = |before: Option<&CredentialStatus>, report: &Report| {
-        let events = transitions(before, report);
+        let after = after(&credential(before.cloned()), report, at(1));
+        let events = transitions(&credential(None), before, &after, report);
         events.iter().map(|e| e.reason).collect::<Vec<_>>()
     };
     let none = first(&credential(None), at(0));
@@ -270,18 +271,57 @@ fn events_are_for_transitions() {
 fn it_is_looked_at_again_at_the_next_attempt_or_the_expiry_whichever_is_first() {
     let valid = after(&credential(None), &success(1, 0), at(0));
     let next = valid.refresh.clone().unwrap().next_time.unwrap().0;
-    assert_eq!(wake(&valid, at(0)), Wake::At(next));
+    assert_eq!(wake(&credential(None), &valid, at(0)), Wake::At(next));
     let retrying = after(
         &credential(Some(valid.clone())),
         &failure(Reason::InvalidClient),
         at(3599),
     );
-    assert_eq!(wake(&retrying, at(3599)), Wake::At(at(3600)));
+    assert_eq!(
+        wake(&credential(None), &retrying, at(3599)),
+        Wake::At(at(3600))
+    );
     let dead = after(
         &credential(Some(valid)),
         &failure(Reason::RotationLost),
         at(1),
     );
-    assert_eq!(wake(&dead, at(1)), Wake::OnChange(Some(at(3600))));
-    assert_eq!(wake(&dead, at(3600)), Wake::OnChange(None));
+    assert_eq!(
+        wake(&credential(None), &dead, at(1)),
+        Wake::OnChange(Some(at(3600)))
+    );
+    assert_eq!(
+        wake(&credential(None), &dead, at(3600)),
+        Wake::OnChange(None)
+    );
+}
+
+#[test]
+fn narrowed_scopes_are_told_once_and_leave_the_token_ready() {
+    let with_scopes = |status: Option<CredentialStatus>| {
+        let mut credential = credential(status);
+        credential.spec.oauth2.as_mut().unwrap().scopes = vec!["a".to_owned(), "b".to_owned()];
+        credential
+    };
+    let narrow = success(1, 0);
+    let before = first(&with_scopes(None), at(0));
+    let narrowed = after(&with_scopes(Some(before.clone())), &narrow, at(1));
+    assert_eq!(said(&narrowed), "True/Valid False/Valid -");
+    assert!(
+        condition(&narrowed, SCOPES_MISSING)
+            .unwrap()
+            .message
+            .contains(": b.")
+    );
+    let reasons = |before: &CredentialStatus, after: &CredentialStatus| {
+        let events = transitions(&credential(None), Some(before), after, &narrow);
+        events.iter().map(|e| e.reason).collect::<Vec<_>>()
+    };
+    assert_eq!(reasons(&before, &narrowed), ["Refreshed", "ScopeNarrowed"]);
+    let again = after(&with_scopes(Some(narrowed.clone())), &narrow, at(2));
+    assert_eq!(reasons(&narrowed, &again), [""; 0]);
+    let mut whole = success(2, 0);
+    whole.token.as_mut().unwrap().scopes.push("b".to_owned());
+    let widened = after(&with_scopes(Some(again)), &whole, at(3));
+    assert!(condition(&widened, SCOPES_MISSING).is_none());
 }

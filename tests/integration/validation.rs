@@ -1,6 +1,9 @@
 //! What the API server refuses and how it says so, and what kubectl shows.
 
+mod kinds;
+mod refresh;
 mod shown;
+mod target;
 
 use std::time::Duration;
 
@@ -115,6 +118,8 @@ async fn takes(fixture: &Fixture, kind: &str, base: &Value, table: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_credential_that_makes_no_sense_is_refused_and_the_message_says_how_to_mend_it() {
+    const ONE: &str = "spec needs exactly one of oauth2, apiKey, userPassword and hostScoped";
+    const COPIED: &str = "spec.revocationPolicy OnDelete is for oauth2: the other kinds have nobody to be revoked at";
     const NAME: &str = "metadata.name must be a DNS label of at most 52 characters (lower case letters, digits and '-'): the names of the Lease and the Secrets of a credential are derived from it";
     let fixture = Fixture::bare("credential", HOUR).await;
     for name in [&"n".repeat(53), "with.dot"] {
@@ -125,7 +130,6 @@ async fn a_credential_that_makes_no_sense_is_refused_and_the_message_says_how_to
         assert_eq!(verdict(&fixture, CREDENTIAL, name, user()).await, None);
     }
     let user_table = r#"
-        oauth2 | null | Required value
         oauth2.providerRef | null | Required value
         oauth2.providerRef | {} | oauth2.providerRef.name | Required value
         oauth2.providerRef.name | "" | at least 1 char
@@ -150,7 +154,9 @@ async fn a_credential_that_makes_no_sense_is_refused_and_the_message_says_how_to
         refresh.before | "-5m" | should match
         refresh.before | "1d" | should match
         refresh.before | "" | should match
-        refresh.before | 5 | must be of type string"#;
+        refresh.before | 5 | must be of type string
+        revocationPolicy | "Sometimes" | supported values: "Never", "OnDelete"
+        revocationPolicy | "" | supported values: "Never", "OnDelete""#;
     refuses(&fixture, CREDENTIAL, &user(), user_table).await;
     let machine_table = r#"
         oauth2.seedSecretRef | {"name": "seed"} | oauth2 | grantType ClientCredentials takes no seedSecretRef: the token is obtained with the client of the provider object; remove seedSecretRef or use grantType RefreshToken"#;
@@ -168,13 +174,35 @@ async fn a_credential_that_makes_no_sense_is_refused_and_the_message_says_how_to
         oauth2.providerRef.kind | "ClusterOAuthProvider"
         user | "alice@example.com"
         title | "Alice’s calendar"
+        revocationPolicy | "Never"
+        revocationPolicy | "OnDelete"
         target.name | "alice.grant.token"
         refresh.before | "1s"
         refresh.before | "1500ms"
         refresh.before | "1h30m"
         refresh.before | "8760h""#;
     takes(&fixture, CREDENTIAL, &user(), taken).await;
-    takes(&fixture, CREDENTIAL, &machine(), "oauth2.scopes | []").await;
+    let machine_taken = "oauth2.scopes | []\nrevocationPolicy | \"OnDelete\"";
+    takes(&fixture, CREDENTIAL, &machine(), machine_taken).await;
+    let message = verdict(&fixture, CREDENTIAL, "x", json!({"user": "alice"})).await;
+    assert!(message.is_some_and(|message| message.contains(ONE)));
+    let secret = json!({"name": "s", "key": "k"});
+    for copied in [
+        json!({"apiKey": {"secretKeyRef": secret}}),
+        json!({"userPassword": {"secretRef": {"name": "s"}}}),
+        json!({"hostScoped": {"host": "a.example", "headersSecretRef": {"name": "s"}}}),
+    ] {
+        assert_eq!(
+            verdict(&fixture, CREDENTIAL, "x", copied.clone()).await,
+            None
+        );
+        let wanted = with(copied, "revocationPolicy", json!("OnDelete"));
+        let message = verdict(&fixture, CREDENTIAL, "x", wanted).await;
+        assert!(
+            message.clone().is_some_and(|m| m.contains(COPIED)),
+            "{message:?}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,7 +260,6 @@ async fn what_pods_and_people_rely_on_cannot_change() {
 async fn a_provider_that_makes_no_sense_is_refused_whatever_its_scope() {
     let fixture = Fixture::bare("provider", HOUR).await;
     let table = r#"
-        tokenUrl | null | Required value
         tokenUrl | "" | at least 1 char
         tokenUrl | "no url" | spec.tokenUrl must be an absolute https URL, such as https://login.example.com/oauth/token
         tokenUrl | "login.example.com/token" | spec.tokenUrl must be an absolute https URL, such as https://login.example.com/oauth/token
@@ -245,15 +272,36 @@ async fn a_provider_that_makes_no_sense_is_refused_whatever_its_scope() {
         tokenUrl | "https://login.example.com/token#x" | spec.tokenUrl must have no user information and no fragment
         tokenUrl | "https://name:password@login.example.com/token" | spec.tokenUrl must have no user information and no fragment
         tokenUrl | "https://name@login.example.com/token" | spec.tokenUrl must have no user information and no fragment
-        client | null | Required value
-        client | {} | spec.client needs exactly one of id and idSecretKeyRef
-        client.idSecretKeyRef | {"name": "client", "key": "id"} | client | spec.client needs exactly one of id and idSecretKeyRef
+        client | {} | spec.client needs exactly one of id, idSecretKeyRef and idFromEnv
+        client.idSecretKeyRef | {"name": "client", "key": "id"} | client | spec.client needs exactly one of id, idSecretKeyRef and idFromEnv
+        client.idFromEnv | "PATH" | should match
+        client.secretsFromEnv | ["HOME"] | client.secretsFromEnv[0] | should match
+        refreshUrl | "" | at least 1 char
+        issuer | "login.example.com" | spec.issuer must be an https URL without query and fragment (RFC 8414 section 2)
+        issuer | "https://login.example.com?x" | spec.issuer must be an https URL without query and fragment (RFC 8414 section 2)
+        headers | {"Authorization": "x"} | spec.headers must be names of headers that are not set by the request itself
+        headers | {"host": "x"} | spec.headers must be names of headers that are not set by the request itself
+        headers | {"X-A b": "x"} | spec.headers must be names of headers that are not set by the request itself
+        headers | {"X-A": "x\ny"} | headers.X-A | should match
+        params | {"grant_type": "password"} | spec.params must not name a parameter of the protocol itself
+        params | {"client_secret": "x"} | spec.params must not name a parameter of the protocol itself
+        perGrant | {"RefreshToken": {"params": {"refresh_token": "x"}}} | perGrant.RefreshToken.params | params must not name a parameter of the protocol itself
+        credentialParameters | ["scope"] | spec.credentialParameters must not name a parameter of the protocol itself
+        response | {"accessToken": "access_token"} | response.accessToken | should match
+        response | {"metadata": {"access_token": "/x"}} | response.metadata | a key of spec.response.metadata must be
+        errorPointers | ["error"] | errorPointers[0] | should match
+        errorMap | {"x": "Whatever"} | errorMap.x | supported values
+        assertion | {"algorithm": "HS256"} | assertion.algorithm | supported values
+        assertion | {"lifetime": "2h"} | assertion.lifetime | spec.assertion.lifetime must be a duration from 10s to 1h
+        refresh | {"rateLimit": {"requests": 0, "per": "1m"}} | refresh.rateLimit.requests | greater than or equal to 1
+        refresh | {"before": "0s"} | refresh.before | spec.refresh.before must be a duration from 1s to 8760h
+        caBundle | "x y" | caBundle | must be of type byte
         client.id | "" | at least 1 char
         client.secretKeyRefs | [{"name": "client"}] | client.secretKeyRefs[0].key | Required value
         client.secretKeyRefs | [{"name": "", "key": "k"}] | client.secretKeyRefs[0].name | at least 1 char
-        clientAuth | "Jwt" | supported values: "Basic", "Body", "None"
+        clientAuth | "Jwt" | supported values: "Basic", "BasicRaw", "Body", "PrivateKeyJwt", "None"
         rotation | "Maybe" | supported values: "Never", "Sometimes", "Always"
-        reuseDetection | "Maybe" | supported values: "RejectOnly", "RevokesFamily"
+        reuseDetection | "Maybe" | supported values: "None", "RejectOnly", "RevokesFamily"
         accessTokenOnRefresh | "Maybe" | supported values: "Survives", "Invalidated", "Unknown"
         reuseGrace | "soon" | should match
         defaultLifetime | "soon" | should match
@@ -278,16 +326,21 @@ async fn a_provider_that_makes_no_sense_is_refused_whatever_its_scope() {
         reuseGrace | "0s"
         defaultLifetime | "1s""#
     );
+    let nowhere = with(provider(), "tokenUrl", Value::Null);
     for kind in ["OAuthProvider", "ClusterOAuthProvider"] {
+        let message = verdict(&fixture, kind, "x", nowhere.clone()).await.unwrap();
+        let says = r#"spec: Invalid value: "object": spec needs preset, tokenUrl or issuer"#;
+        assert!(message.contains(says), "{kind}: {message}");
         refuses(&fixture, kind, &provider(), table).await;
         refuses(&fixture, kind, &provider(), &long).await;
         takes(&fixture, kind, &provider(), &taken).await;
     }
     let cluster_table = r#"
         allowedGrantTypes | ["Password"] | allowedGrantTypes[0] | supported values: "RefreshToken", "ClientCredentials"
-        allowedGrantTypes | ["RefreshToken", "RefreshToken"] | allowedGrantTypes[1] | Duplicate value
         allowedScopes | ["read", "read"] | allowedScopes[1] | Duplicate value
-        allowedScopes | [""] | allowedScopes[0] | at least 1 char"#;
+        allowedScopes | [""] | allowedScopes[0] | at least 1 char
+        allowedResources | ["https://a.example", "https://a.example"] | allowedResources[1] | Duplicate value
+        allowedResources | [""] | allowedResources[0] | at least 1 char"#;
     refuses(&fixture, "ClusterOAuthProvider", &provider(), cluster_table).await;
 }
 

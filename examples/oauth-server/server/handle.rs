@@ -4,15 +4,19 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::http::HeaderMap;
+use axum::body::Body;
+use axum::http::{HeaderMap, Response};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::assertion::PublicKey;
+use super::behaviour::{Behaviour, Client};
+use super::code::CodeTerms;
 use super::connection::Connection;
 use super::fault::{Fault, Reply};
-use super::log::{Outcome, ResourceCall, TokenRequest, short};
+use super::log::{Outcome, ResourceCall, Revocation, TokenRequest, short};
 use super::request::{ClientAuth, Presented};
-use super::state::{Behaviour, Client, State};
+use super::state::State;
 
 /// Where requests are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +51,7 @@ impl Handle {
     pub(super) fn new(address: SocketAddr, clients: Vec<Client>, behaviour: Behaviour) -> Self {
         Self(Arc::new(Shared {
             address,
-            state: Mutex::new(State::new(clients, behaviour)),
+            state: Mutex::new(State::new(format!("http://{address}"), clients, behaviour)),
             arrived: watch::Sender::new(0),
             decided: watch::Sender::new(0),
             gate: watch::Sender::default(),
@@ -67,6 +71,55 @@ impl Handle {
     /// Where tokens are asked for.
     pub fn token_url(&self) -> String {
         self.url() + "/token"
+    }
+
+    /// Where tokens are revoked (RFC 7009).
+    pub fn revoke_url(&self) -> String {
+        self.url() + "/revoke"
+    }
+
+    /// Lets the next requests for revocation meet these faults, one each.
+    pub fn fail_revocations(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.state().revocation_faults.extend(faults);
+    }
+
+    /// Lets every request for revocation meet a fault, once none is queued.
+    pub fn fail_every_revocation(&self, fault: Option<Fault>) {
+        self.state().standing_revocation_fault = fault;
+    }
+
+    /// Every request for revocation, in the order of arrival.
+    pub fn revocations(&self) -> Vec<Revocation> {
+        self.state().revocations.clone()
+    }
+
+    /// Notes a request for revocation that has arrived: its number, and the fault that it meets.
+    pub(super) fn arrive_to_revoke(&self, request: &Presented) -> (usize, Option<Fault>) {
+        let mut state = self.state();
+        let credentials = request.credentials(state.behaviour.basic_raw).ok();
+        let number = state.revocations.len();
+        state.revocations.push(Revocation {
+            at: jiff::Timestamp::now(),
+            client_id: credentials.map(|credentials| credentials.id),
+            token: request.param("token").map(str::to_owned),
+            hint: request.param("token_type_hint").map(str::to_owned),
+            revoked: false,
+        });
+        let queued = state.revocation_faults.pop_front();
+        let fault = queued.or_else(|| state.standing_revocation_fault.clone());
+        (number, fault)
+    }
+
+    /// Serves a request for revocation.
+    pub(super) fn revoke(&self, number: usize, request: &Presented) -> Response<Body> {
+        let mut state = self.state();
+        match state.revoke(request) {
+            Ok(known) => {
+                state.revocations[number].revoked = known;
+                Response::new(Body::empty())
+            }
+            Err(refusal) => refusal.reply().into_response(),
+        }
     }
 
     /// Where tokens are tried.
@@ -110,10 +163,28 @@ impl Handle {
         self.state().issue(client_id, scope)
     }
 
+    /// An authorization code of the first client, as its user's browser would bring it back.
+    pub fn issue_code(&self, terms: CodeTerms) -> String {
+        let mut state = self.state();
+        let client = state.clients.first().map(|client| client.id.clone());
+        state.issue_code(&client.unwrap_or_default(), terms)
+    }
+
+    /// Takes assertions of this issuer as grants (RFC 7523) that one of these keys has signed.
+    pub fn trust(&self, issuer: &str, keys: &[PublicKey]) {
+        let mut state = self.state();
+        state.issuers.insert(issuer.to_owned(), keys.to_vec());
+    }
+
     /// Ends the authorization that an access or refresh token belongs to, as a person does who
     /// withdraws consent. False if the token is unknown.
     pub fn revoke_family_of(&self, token: &str) -> bool {
         self.state().revoke_family_of(token)
+    }
+
+    /// Whether the authorization that an access or refresh token belongs to has ended.
+    pub fn is_family_revoked(&self, token: &str) -> bool {
+        self.state().is_family_revoked(token)
     }
 
     /// Ends one access token and nothing else. False if it is unknown.
@@ -212,13 +283,13 @@ impl Handle {
         self.state().requests.len()
     }
 
-    /// How often this refresh token was presented, whatever came of it.
-    pub fn redemptions(&self, refresh_token: &str) -> usize {
+    /// How often this refresh token or code was presented, whatever came of it.
+    pub fn redemptions(&self, token: &str) -> usize {
         let state = self.state();
-        state.presented.get(refresh_token).copied().unwrap_or(0)
+        state.presented.get(token).copied().unwrap_or(0)
     }
 
-    /// How often the refresh token that was presented most was presented.
+    /// How often the refresh token or code that was presented most was presented.
     pub fn max_presentations(&self) -> usize {
         let state = self.state();
         state.presented.values().copied().max().unwrap_or(0)
@@ -261,24 +332,26 @@ impl Handle {
             return None;
         }
         let credentials = request.credentials(state.behaviour.basic_raw).ok();
-        let fault = state.next_fault();
-        let refresh_token = request.param("refresh_token").map(str::to_owned);
-        if let Some(token) = &refresh_token {
-            *state.presented.entry(token.clone()).or_default() += 1;
+        let single = request.param("refresh_token").or(request.param("code"));
+        if let Some(token) = single {
+            *state.presented.entry(token.to_owned()).or_default() += 1;
         }
+        let fault = state.next_fault();
         let number = state.requests.len();
         state.requests.push(TokenRequest {
             at: jiff::Timestamp::now(),
             connection: connection.number,
+            path: request.path.clone(),
             grant_type: request.param("grant_type").map(str::to_owned),
             client_auth: credentials
                 .as_ref()
                 .map_or(ClientAuth::None, |credentials| credentials.method),
             client_id: credentials.map(|credentials| credentials.id),
-            refresh_token,
+            refresh_token: request.param("refresh_token").map(str::to_owned),
             scope: request.param("scope").map(str::to_owned),
             json: request.json,
             params: request.params.clone(),
+            resources: request.resources.clone(),
             headers,
             fault: fault.as_ref().map(Fault::name),
             outcome: Outcome::Pending,

@@ -8,22 +8,25 @@ use axum::body::{Body, Bytes};
 use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
 use axum::extract::{ConnectInfo, Query, State};
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, Response, StatusCode};
+use axum::http::{HeaderMap, Response, StatusCode, Uri};
 use axum::response::{IntoResponse, Json};
 use axum::routing::{get, post};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::behaviour::{Behaviour, OldToken};
 use super::connection::Connection;
 use super::fault::{Answer, Fault};
 use super::handle::{Handle, Held};
 use super::log::{ResourceCall, TokenRequest};
 use super::request::Presented;
-use super::state::{Behaviour, OldToken};
 
 pub fn router(handle: Handle) -> IntoMakeServiceWithConnectInfo<Router, Connection> {
     Router::new()
         .route("/token", post(token))
+        .route("/{tenant}/token", post(token))
+        .route("/app/installations/{number}/access_tokens", post(token))
+        .route("/revoke", post(revoke))
         .route("/resource", get(resource))
         .route("/issue", post(issue))
         .route("/log", get(log))
@@ -36,6 +39,7 @@ pub fn router(handle: Handle) -> IntoMakeServiceWithConnectInfo<Router, Connecti
 async fn token(
     State(handle): State<Handle>,
     ConnectInfo(connection): ConnectInfo<Connection>,
+    uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response<Body> {
@@ -44,7 +48,7 @@ async fn token(
         tokio::select! {
             biased;
             () = on.broken() => None,
-            answer = exchange(&handle, &on, headers, &body) => answer,
+            answer = exchange(&handle, &on, uri.path(), headers, &body) => answer,
         }
     });
     task.await.ok().flatten().unwrap_or_else(|| {
@@ -57,10 +61,11 @@ async fn token(
 async fn exchange(
     handle: &Handle,
     connection: &Connection,
+    path: &str,
     headers: HeaderMap,
     body: &[u8],
 ) -> Option<Response<Body>> {
-    let request = Presented::read(&headers, body);
+    let request = Presented::read(path, &headers, body);
     let (number, fault) = handle.arrive(connection, headers, &request)?;
     handle.pass(Held::BeforeCommit).await;
     let answer = match &fault {
@@ -99,6 +104,39 @@ async fn exchange(
         _ => {}
     }
     Some(reply.into_response())
+}
+
+/// Revocation (RFC 7009). It meets faults of its own.
+async fn revoke(
+    State(handle): State<Handle>,
+    ConnectInfo(connection): ConnectInfo<Connection>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response<Body> {
+    let request = Presented::read("/revoke", &headers, &body);
+    let (number, fault) = handle.arrive_to_revoke(&request);
+    match fault {
+        Some(Fault::Answer(answer)) => return answer.into_response(),
+        Some(Fault::DropBeforeCommit) => {
+            connection.break_now();
+            return Response::new(Body::empty());
+        }
+        Some(Fault::Hang(duration)) => tokio::time::sleep(duration).await,
+        _ => {}
+    }
+    let reply = handle.revoke(number, &request);
+    match fault {
+        Some(Fault::AnswerAfterCommit(answer)) => answer.into_response(),
+        Some(Fault::DropAfterCommit) => {
+            connection.break_now();
+            Response::new(Body::empty())
+        }
+        Some(Fault::HangAfterCommit(duration)) => {
+            tokio::time::sleep(duration).await;
+            reply
+        }
+        _ => reply,
+    }
 }
 
 async fn resource(State(handle): State<Handle>, headers: HeaderMap) -> Response<Body> {

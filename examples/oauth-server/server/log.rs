@@ -14,6 +14,8 @@ pub struct TokenRequest {
     pub at: jiff::Timestamp,
     /// Which connection it came in on, counted from 1 since the server (re)started.
     pub connection: u64,
+    /// The path that it was sent to.
+    pub path: String,
     /// `grant_type`, if there was one.
     pub grant_type: Option<String>,
     /// Who the client said it is, right or wrong.
@@ -28,6 +30,8 @@ pub struct TokenRequest {
     pub json: bool,
     /// Every parameter of the body, secrets included.
     pub params: BTreeMap<String, String>,
+    /// The values of `resource` (RFC 8707), which may be there more than once.
+    pub resources: Vec<String>,
     /// Every header, secrets included.
     pub headers: HeaderMap,
     /// The name of the fault that it met.
@@ -100,6 +104,7 @@ impl TokenRequest {
         json!({
             "at": self.at.to_string(),
             "connection": self.connection,
+            "path": self.path,
             "grant_type": self.grant_type,
             "client_id": self.client_id,
             "scope": self.scope,
@@ -120,4 +125,19 @@ impl ResourceCall {
             "accepted": self.accepted,
         })
     }
+}
+
+/// A request for revocation.
+#[derive(Debug, Clone)]
+pub struct Revocation {
+    /// When it arrived.
+    pub at: jiff::Timestamp,
+    /// The client, as it said.
+    pub client_id: Option<String>,
+    /// The token.
+    pub token: Option<String>,
+    /// `token_type_hint`.
+    pub hint: Option<String>,
+    /// Whether it was served, and there was something to revoke.
+    pub revoked: bool,
 }

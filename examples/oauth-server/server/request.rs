@@ -8,6 +8,7 @@ use data_encoding::BASE64;
 use serde_json::Value;
 use url::form_urlencoded;
 
+use super::assertion;
 use super::fault::Reply;
 
 /// How a client said who it is.
@@ -17,6 +18,8 @@ pub enum ClientAuth {
     Basic,
     /// As `client_id` and `client_secret` in the body.
     Body,
+    /// By a signed assertion (RFC 7523, section 2.2).
+    Assertion,
     /// As `client_id` in the body, without a secret.
     Public,
     /// Not at all, or not legibly.
@@ -64,8 +67,12 @@ pub struct Credentials {
 /// A token request as it was sent.
 #[derive(Debug, Default)]
 pub struct Presented {
+    /// Where it was sent.
+    pub path: String,
     /// The parameters of the body that have a value.
     pub params: BTreeMap<String, String>,
+    /// The values of `resource`, which may be there more than once (RFC 8707).
+    pub resources: Vec<String>,
     /// The body was JSON, and not a form.
     pub json: bool,
     /// What makes the request unreadable.
@@ -74,12 +81,13 @@ pub struct Presented {
 }
 
 impl Presented {
-    pub fn read(headers: &HeaderMap, body: &[u8]) -> Self {
+    pub fn read(path: &str, headers: &HeaderMap, body: &[u8]) -> Self {
         let text = |name| {
             let value = headers.get(name)?;
             Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
         };
         let mut presented = Self {
+            path: path.to_owned(),
             authorization: text(AUTHORIZATION),
             ..Self::default()
         };
@@ -108,6 +116,11 @@ impl Presented {
         for (name, value) in fields {
             match value {
                 Value::String(text) => self.add(&name, &text),
+                Value::Array(all) if name == "resource" => {
+                    for one in all {
+                        self.add(&name, one.as_str().unwrap_or_default());
+                    }
+                }
                 other => self.add(&name, &other.to_string()),
             }
         }
@@ -118,6 +131,10 @@ impl Presented {
         if value.is_empty() {
             return;
         }
+        if name == "resource" {
+            self.resources.push(value.to_owned());
+            return;
+        }
         let earlier = self.params.insert(name.to_owned(), value.to_owned());
         if earlier.is_some() {
             self.problem = Some("a parameter is there twice");
@@ -126,6 +143,23 @@ impl Presented {
 
     pub fn param(&self, name: &str) -> Option<&str> {
         self.params.get(name).map(String::as_str)
+    }
+
+    /// The bearer token in the header `Authorization`.
+    pub fn bearer(&self) -> Option<&str> {
+        let (scheme, token) = self.authorization.as_deref()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token)
+    }
+
+    /// Whether it is for a token of an installation of a GitHub App.
+    pub fn is_for_installation(&self) -> bool {
+        self.path.starts_with("/app/installations/")
+    }
+
+    /// Whether it names no client at all.
+    pub fn is_anonymous(&self) -> bool {
+        let names = ["client_id", "client_assertion"];
+        self.authorization.is_none() && names.iter().all(|name| self.param(name).is_none())
     }
 
     /// Why the request cannot be read, if it cannot.
@@ -151,6 +185,14 @@ impl Presented {
                 id: basic.0,
                 secret: Some(basic.1),
                 method: ClientAuth::Basic,
+            });
+        }
+        if self.param("client_assertion").is_some() {
+            let stated = id.map(str::to_owned).or_else(|| assertion::client_of(self));
+            return Ok(Credentials {
+                id: stated.unwrap_or_default(),
+                secret: secret.map(str::to_owned),
+                method: ClientAuth::Assertion,
             });
         }
         let missing = || Refusal::new("invalid_client", "the client does not say who it is");

@@ -1,92 +1,19 @@
 //! Tokens and the rules by which they live and die.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use super::assertion::PublicKey;
+use super::behaviour::{Behaviour, Client, OldToken, Reuse};
+use super::code::Code;
 use super::fault::{Fault, Reply};
-use super::log::{Outcome, ResourceCall, TokenRequest};
-use super::request::{Credentials, Presented, Refusal};
+use super::log::{Outcome, ResourceCall, Revocation, TokenRequest};
+use super::request::{ClientAuth, Credentials, Presented, Refusal};
 
-/// A client of the server.
-#[derive(Debug, Clone)]
-pub struct Client {
-    /// `client_id`.
-    pub id: String,
-    /// Every secret that is accepted; none makes it a public client.
-    pub secrets: Vec<String>,
-}
-
-impl Client {
-    /// A client with these secrets.
-    pub fn new(id: &str, secrets: &[&str]) -> Self {
-        Self {
-            id: id.to_owned(),
-            secrets: secrets.iter().map(|&secret| secret.to_owned()).collect(),
-        }
-    }
-}
-
-/// What becomes of the access token when a new one is issued.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OldToken {
-    /// It dies with the commit of the new one.
-    Dies,
-    /// It lives until it expires.
-    Survives,
-}
-
-/// What a spent refresh token brings about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reuse {
-    /// `invalid_grant`, and every token of the same authorization dies.
-    RevokesFamily,
-    /// `invalid_grant`, and nothing else.
-    RejectOnly,
-}
-
-/// What the server does; all of it may change at run time.
-#[derive(Debug, Clone)]
-pub struct Behaviour {
-    /// How long an access token lives.
-    pub lifetime: Duration,
-    /// How long an answer is withheld after its commit.
-    pub latency: Duration,
-    /// Whether a refresh token can be redeemed once only. Otherwise it stays, and answers name none.
-    pub rotation: bool,
-    /// For how long a spent refresh token yields the tokens that it was redeemed for once more, as
-    /// long as their refresh token is not spent itself.
-    pub grace: Duration,
-    /// What a spent refresh token brings about outside the grace period.
-    pub reuse: Reuse,
-    /// The previous access token of an authorization when it is refreshed.
-    pub on_refresh: OldToken,
-    /// The previous access tokens of a client when it gets one by `client_credentials`.
-    pub on_client_credentials: OldToken,
-    /// Basic credentials come as they are, and not form-encoded as RFC 6749 wants it.
-    pub basic_raw: bool,
-    /// JSON bodies are accepted beside forms.
-    pub accept_json: bool,
-}
-
-impl Default for Behaviour {
-    /// The strictest server: rotation without grace, reuse kills the family, the old access token
-    /// dies on refresh. Access tokens live for an hour.
-    fn default() -> Self {
-        Self {
-            lifetime: Duration::from_secs(3600),
-            latency: Duration::ZERO,
-            rotation: true,
-            grace: Duration::ZERO,
-            reuse: Reuse::RevokesFamily,
-            on_refresh: OldToken::Dies,
-            on_client_credentials: OldToken::Survives,
-            basic_raw: false,
-            accept_json: false,
-        }
-    }
-}
+/// `grant_type` of RFC 7523, section 2.1.
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
 /// An authorization: every token that descends from it dies with it.
 #[derive(Debug)]
@@ -94,6 +21,8 @@ struct Family {
     client: String,
     scope: String,
     revoked: bool,
+    /// How often it was refreshed.
+    refreshes: usize,
     /// Access tokens that were neither replaced nor revoked.
     access: Vec<String>,
 }
@@ -114,16 +43,51 @@ struct Refresh {
 
 /// Tokens that were issued together.
 #[derive(Debug, Clone)]
-struct Grant {
+pub(super) struct Grant {
     access_token: String,
-    refresh_token: Option<String>,
+    pub(super) refresh_token: Option<String>,
     scope: String,
     expires: Duration,
+}
+
+impl Grant {
+    /// RFC 6749, section 5.1.
+    fn reply(&self, now: Duration) -> Reply {
+        let mut reply = Reply::new(true, 200);
+        reply.set("access_token", self.access_token.as_str());
+        reply.set("token_type", "Bearer");
+        // Whole seconds, rounded down: no token dies before its time.
+        reply.set("expires_in", self.expires.saturating_sub(now).as_secs());
+        if let Some(token) = &self.refresh_token {
+            reply.set("refresh_token", token.as_str());
+        }
+        if !self.scope.is_empty() {
+            reply.set("scope", self.scope.as_str());
+        }
+        reply
+    }
+
+    /// As GitHub answers an app that asks for a token of an installation.
+    fn installation_reply(&self, now: Duration) -> Reply {
+        let mut reply = Reply::new(true, 201);
+        let left = self.expires.saturating_sub(now);
+        let expires_at = jiff::Timestamp::now().saturating_add(left);
+        reply.set("token", self.access_token.as_str());
+        reply.set(
+            "expires_at",
+            expires_at.map_or(String::new(), |at| format!("{at:.0}")),
+        );
+        reply.set("permissions", serde_json::json!({"contents": "read"}));
+        reply.set("repository_selection", "all");
+        reply
+    }
 }
 
 /// Everything the server knows; whoever holds it decides alone.
 #[derive(Debug)]
 pub struct State {
+    /// `http://address:port`.
+    pub url: String,
     pub behaviour: Behaviour,
     pub clients: Vec<Client>,
     /// Faults for the next requests, each for one.
@@ -136,6 +100,15 @@ pub struct State {
     /// How often each refresh token was presented.
     pub presented: HashMap<String, usize>,
     pub resource_calls: Vec<ResourceCall>,
+    pub(super) codes: HashMap<String, Code>,
+    /// Whose assertions are grants, and the keys that they sign with.
+    pub issuers: HashMap<String, Vec<PublicKey>>,
+    /// The identifiers of assertions that were taken.
+    pub(super) assertions: HashSet<String>,
+    /// Faults for the next requests for revocation, and for those after them.
+    pub revocation_faults: VecDeque<Fault>,
+    pub standing_revocation_fault: Option<Fault>,
+    pub revocations: Vec<Revocation>,
     families: Vec<Family>,
     access: HashMap<String, Access>,
     refresh: HashMap<String, Refresh>,
@@ -146,8 +119,9 @@ pub struct State {
 }
 
 impl State {
-    pub fn new(clients: Vec<Client>, behaviour: Behaviour) -> Self {
+    pub fn new(url: String, clients: Vec<Client>, behaviour: Behaviour) -> Self {
         Self {
+            url,
             behaviour,
             clients,
             faults: VecDeque::new(),
@@ -156,6 +130,12 @@ impl State {
             decided: 0,
             presented: HashMap::new(),
             resource_calls: Vec::new(),
+            codes: HashMap::new(),
+            issuers: HashMap::new(),
+            assertions: HashSet::new(),
+            revocation_faults: VecDeque::new(),
+            standing_revocation_fault: None,
+            revocations: Vec::new(),
             families: Vec::new(),
             access: HashMap::new(),
             refresh: HashMap::new(),
@@ -192,17 +172,11 @@ impl State {
         let now = self.now();
         match self.grant(request, now) {
             Ok(grant) => {
-                let mut reply = Reply::new(true, 200);
-                reply.set("access_token", grant.access_token.as_str());
-                reply.set("token_type", "Bearer");
-                // Whole seconds, rounded down: no token dies before its time.
-                reply.set("expires_in", grant.expires.saturating_sub(now).as_secs());
-                if let Some(token) = &grant.refresh_token {
-                    reply.set("refresh_token", token.as_str());
-                }
-                if !grant.scope.is_empty() {
-                    reply.set("scope", grant.scope.as_str());
-                }
+                let reply = if request.is_for_installation() {
+                    grant.installation_reply(now)
+                } else {
+                    grant.reply(now)
+                };
                 let outcome = Outcome::Granted {
                     access_token: grant.access_token,
                     refresh_token: grant.refresh_token,
@@ -218,22 +192,64 @@ impl State {
         }
     }
 
-    fn grant(&mut self, request: &Presented, now: Duration) -> Result<Grant, Refusal> {
+    /// Revokes the token of a request (RFC 7009): a refresh token with all of its authorization, an access token alone.
+    /// Whether there was something to revoke; a token that is not known is no error.
+    pub fn revoke(&mut self, request: &Presented) -> Result<bool, Refusal> {
         request.check(self.behaviour.accept_json)?;
         let credentials = request.credentials(self.behaviour.basic_raw)?;
-        self.authenticate(&credentials)?;
-        let missing = |text| Refusal::new("invalid_request", text);
+        self.authenticate(&credentials, request)?;
+        let missing = || Refusal::new("invalid_request", "token is missing");
+        let token = request.param("token").ok_or_else(missing)?;
+        let Some(index) = self.family_of(token) else {
+            return Ok(false);
+        };
+        if self.families[index].client != credentials.id {
+            let text = "the token belongs to another client";
+            return Err(Refusal::new("invalid_grant", text));
+        }
+        if self.refresh.contains_key(token) {
+            self.revoke_family(index);
+        } else {
+            self.revoke_access_token(token);
+        }
+        Ok(true)
+    }
+
+    fn grant(&mut self, request: &Presented, now: Duration) -> Result<Grant, Refusal> {
+        request.check(self.behaviour.accept_json)?;
+        if request.is_for_installation() {
+            let app = self.check_app(request)?;
+            return Ok(self.machine_token(&app, "", now));
+        }
+        let named = request.param("grant_type");
+        let names = self.behaviour.grant_names.clone();
+        let grant_type = named.map(|named| names.get(named).map_or(named, String::as_str));
         let scope = request.param("scope");
-        match request.param("grant_type") {
+        if grant_type == Some(JWT_BEARER) {
+            if !request.is_anonymous() {
+                let credentials = request.credentials(self.behaviour.basic_raw)?;
+                self.authenticate(&credentials, request)?;
+            }
+            let (subject, claimed) = self.check_grant_assertion(request)?;
+            let scope = claimed.as_deref().or(scope).unwrap_or_default();
+            return Ok(self.machine_token(&subject, scope, now));
+        }
+        let credentials = request.credentials(self.behaviour.basic_raw)?;
+        self.authenticate(&credentials, request)?;
+        let missing = |text| Refusal::new("invalid_request", text);
+        match grant_type {
+            Some("authorization_code") => self.redeem_code(&credentials.id, request, now),
             Some("refresh_token") => {
                 let token = request.param("refresh_token");
                 let token = token.ok_or_else(|| missing("refresh_token is missing"))?;
                 self.redeem(token, &credentials.id, scope, now)
             }
-            Some("client_credentials") if credentials.secret.is_none() => Err(Refusal::new(
-                "unauthorized_client",
-                "a public client gets no token by client_credentials",
-            )),
+            Some("client_credentials") if credentials.method == ClientAuth::Public => {
+                Err(Refusal::new(
+                    "unauthorized_client",
+                    "a public client gets no token by client_credentials",
+                ))
+            }
             Some("client_credentials") => {
                 Ok(self.machine_token(&credentials.id, scope.unwrap_or_default(), now))
             }
@@ -242,11 +258,18 @@ impl State {
         }
     }
 
-    fn authenticate(&self, credentials: &Credentials) -> Result<(), Refusal> {
+    fn authenticate(
+        &mut self,
+        credentials: &Credentials,
+        request: &Presented,
+    ) -> Result<(), Refusal> {
+        if credentials.method == ClientAuth::Assertion {
+            return self.check_client_assertion(&credentials.id, request);
+        }
         let client = self.clients.iter().find(|known| known.id == credentials.id);
         let accepted = match (client, &credentials.secret) {
             (None, _) => false,
-            (Some(client), None) => client.secrets.is_empty(),
+            (Some(client), None) => client.secrets.is_empty() && client.keys.is_empty(),
             (Some(client), Some(secret)) => client.secrets.contains(secret),
         };
         if accepted {
@@ -290,7 +313,9 @@ impl State {
             self.retire_access_tokens(index);
         }
         let mut grant = self.new_grant(index, scope, now);
-        if self.behaviour.rotation {
+        self.families[index].refreshes += 1;
+        let refreshes = self.families[index].refreshes;
+        if self.behaviour.rotation && refreshes.is_multiple_of(self.behaviour.rotates_every) {
             grant.refresh_token = Some(self.new_refresh_token(index));
             if let Some(record) = self.refresh.get_mut(token) {
                 record.spent = Some((now, grant.clone()));
@@ -312,17 +337,18 @@ impl State {
         self.new_grant(family, scope.to_owned(), now)
     }
 
-    fn new_family(&mut self, client: &str, scope: &str) -> usize {
+    pub(super) fn new_family(&mut self, client: &str, scope: &str) -> usize {
         self.families.push(Family {
             client: client.to_owned(),
             scope: scope.to_owned(),
             revoked: false,
+            refreshes: 0,
             access: Vec::new(),
         });
         self.families.len() - 1
     }
 
-    fn new_refresh_token(&mut self, family: usize) -> String {
+    pub(super) fn new_refresh_token(&mut self, family: usize) -> String {
         let token = format!("rt-{}", Uuid::new_v4());
         let record = Refresh {
             family,
@@ -332,7 +358,7 @@ impl State {
         token
     }
 
-    fn new_grant(&mut self, family: usize, scope: String, now: Duration) -> Grant {
+    pub(super) fn new_grant(&mut self, family: usize, scope: String, now: Duration) -> Grant {
         let token = format!("at-{}", Uuid::new_v4());
         let expires = now.saturating_add(self.behaviour.lifetime);
         let record = Access {
@@ -351,6 +377,11 @@ impl State {
         }
     }
 
+    /// Ends an authorization.
+    pub(super) fn revoke_family(&mut self, family: usize) {
+        self.families[family].revoked = true;
+    }
+
     fn retire_access_tokens(&mut self, family: usize) {
         for token in std::mem::take(&mut self.families[family].access) {
             self.revoke_access_token(&token);
@@ -366,15 +397,25 @@ impl State {
         })
     }
 
-    /// Ends the authorization that a token of either kind belongs to; false if there is none.
-    pub fn revoke_family_of(&mut self, token: &str) -> bool {
+    /// The authorization that a token of either kind belongs to.
+    fn family_of(&self, token: &str) -> Option<usize> {
         let of_access = self.access.get(token).map(|record| record.family);
         let of_refresh = || self.refresh.get(token).map(|record| record.family);
-        let family = of_access.or_else(of_refresh);
-        family.is_some_and(|index| {
+        of_access.or_else(of_refresh)
+    }
+
+    /// Ends the authorization that a token of either kind belongs to; false if there is none.
+    pub fn revoke_family_of(&mut self, token: &str) -> bool {
+        self.family_of(token).is_some_and(|index| {
             self.families[index].revoked = true;
             true
         })
+    }
+
+    /// Whether the authorization that a token of either kind belongs to has ended.
+    pub fn is_family_revoked(&self, token: &str) -> bool {
+        let family = self.family_of(token);
+        family.is_some_and(|index| self.families[index].revoked)
     }
 
     fn is_unspent(&self, refresh_token: &str) -> bool {

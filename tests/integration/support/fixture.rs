@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokenward::api::{IntegrationCredential, OAuthProvider};
 use uuid::Uuid;
 
-use super::{Audit, Operator, eventually};
+use super::{Audit, Operator, Proxy, audit::OPERATOR, eventually};
 use crate::{
     cluster::Cluster,
     oauth_server::{Config as OAuthConfig, OAuthServer},
@@ -27,12 +27,21 @@ const NO_AUDIT_LOG: &str = "this test counts requests in the audit log of `make 
 /// The label that has a Secret watched.
 const WATCHED: &str = "tokenward.dev/watch";
 
-fn cluster() -> &'static Cluster {
+/// The cluster that the tests run on.
+pub(super) fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     CLUSTER.get_or_init(|| {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         Cluster::connect_or_start().unwrap_or_else(|error| panic!("no cluster: {error:#}"))
     })
+}
+
+/// The way to the cluster, with every right there.
+async fn administrator() -> Config {
+    let kubeconfig = Kubeconfig::read_from(&cluster().kubeconfig).unwrap();
+    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .unwrap()
 }
 
 /// What a test works with. The namespace goes with it.
@@ -59,12 +68,7 @@ impl Fixture {
     /// Without a provider object.
     pub async fn bare(test: &str, lifetime: Duration) -> Self {
         let cluster = tokio::task::spawn_blocking(cluster).await.unwrap();
-        let kubeconfig = Kubeconfig::read_from(&cluster.kubeconfig).unwrap();
-        let options = KubeConfigOptions::default();
-        let config = Config::from_custom_kubeconfig(kubeconfig, &options)
-            .await
-            .unwrap();
-        let client = Client::try_from(config).unwrap();
+        let client = Client::try_from(administrator().await).unwrap();
         let nonce = Uuid::new_v4().simple().to_string();
         let namespace = format!("{test}-{}", &nonce[..6]);
         let object = serde_json::from_value(json!({"metadata": {"name": namespace}})).unwrap();
@@ -77,7 +81,7 @@ impl Fixture {
         oauth.configure(|behaviour| behaviour.lifetime = lifetime);
         let log = cluster.audit_log.clone();
         Self {
-            from_the_start: log.map(|log| Audit::start(log, &namespace)),
+            from_the_start: log.map(|log| Audit::start(log, &namespace, OPERATOR)),
             namespace,
             client,
             oauth,
@@ -94,10 +98,31 @@ impl Fixture {
         Operator::start(&cluster().kubeconfig, &self.namespace, arguments)
     }
 
+    /// An operator for this namespace with these environment variables.
+    pub fn operator_in(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Operator {
+        let kubeconfig = &cluster().kubeconfig;
+        Operator::start_in(variables, kubeconfig, &self.namespace, arguments)
+    }
+
+    /// A proxy before the API server.
+    pub async fn proxy(&self) -> Proxy {
+        Proxy::start(administrator().await)
+    }
+
+    /// An operator for this namespace that reaches the API server through a proxy.
+    pub fn operator_through(&self, proxy: &Proxy, arguments: &[&str]) -> Operator {
+        Operator::start(&proxy.kubeconfig(), &self.namespace, arguments)
+    }
+
     /// The operators' requests in this namespace from now on.
     pub fn audit(&self) -> Audit {
+        self.audit_of(OPERATOR)
+    }
+
+    /// The requests in this namespace, from now on, of programs whose user agent begins like this.
+    pub fn audit_of(&self, agent: &'static str) -> Audit {
         let log = cluster().audit_log.clone().expect(NO_AUDIT_LOG);
-        Audit::start(log, &self.namespace)
+        Audit::start(log, &self.namespace, agent)
     }
 
     /// Waits until the operators have published so many events, and the audit log says so too: an event
@@ -197,7 +222,8 @@ impl Fixture {
         self.create(name, spec).await
     }
 
-    async fn create(&self, name: &str, spec: Value) -> IntegrationCredential {
+    /// Creates a credential of this spec.
+    pub async fn create(&self, name: &str, spec: Value) -> IntegrationCredential {
         let object = serde_json::from_value(json!({
             "apiVersion": "tokenward.dev/v1alpha1", "kind": "IntegrationCredential",
             "metadata": {"name": name}, "spec": spec,
@@ -322,6 +348,11 @@ impl Drop for Fixture {
 /// The file of the cluster that the tests run on.
 pub fn kubeconfig() -> PathBuf {
     cluster().kubeconfig.clone()
+}
+
+/// The kubectl that goes with it.
+pub fn kubectl_program() -> PathBuf {
+    cluster().kubectl.clone()
 }
 
 /// Runs kubectl.

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::eventually;
+use super::{WallClock, eventually};
 
 /// A running operator.
 pub struct Operator {
@@ -21,24 +21,53 @@ pub struct Operator {
 impl Operator {
     /// Starts one for `namespace`, with more `arguments`.
     pub fn start(kubeconfig: &Path, namespace: &str, arguments: &[&str]) -> Self {
+        Self::start_in(&[], kubeconfig, namespace, arguments)
+    }
+
+    /// Starts one with these environment variables.
+    pub fn start_in(
+        variables: &[(&str, &str)],
+        kubeconfig: &Path,
+        namespace: &str,
+        arguments: &[&str],
+    ) -> Self {
+        let variables = variables.iter().map(|(name, value)| (*name, value.into()));
+        Self::spawn(kubeconfig, namespace, arguments, variables.collect())
+    }
+
+    /// Starts one that reads its wall clock there, with more `arguments`.
+    pub fn start_at(
+        clock: &WallClock,
+        kubeconfig: &Path,
+        namespace: &str,
+        arguments: &[&str],
+    ) -> Self {
+        Self::spawn(kubeconfig, namespace, arguments, clock.variables())
+    }
+
+    fn spawn(
+        kubeconfig: &Path,
+        namespace: &str,
+        arguments: &[&str],
+        variables: Vec<(&str, PathBuf)>,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("operator.log");
         let mut command = guarded(env!("CARGO_BIN_EXE_tokenward"));
         command
             .env("KUBECONFIG", kubeconfig)
+            .envs(variables)
             .args(["controller", "--allow-http-loopback"])
             .args(["--namespace", namespace])
             .args(["--health-address", "127.0.0.1:0"])
-            .args([
-                "--log-format",
-                "json",
-                "--log-level",
-                "info,tokenward=debug",
-            ])
+            .args(["--log-format", "json"])
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log).unwrap());
+        if !arguments.contains(&"--log-level") {
+            command.args(["--log-level", "info,tokenward=debug"]);
+        }
         let child = command.spawn().expect("the operator's binary");
         Self {
             child,
@@ -82,6 +111,11 @@ impl Operator {
         line["health_address"].as_str().unwrap().to_owned()
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -99,10 +133,12 @@ impl Operator {
 
     /// Its end, once it has come to it by itself.
     pub async fn end(&mut self) -> ExitStatus {
-        eventually("the operator's end", async || {
-            self.child.try_wait().unwrap()
-        })
-        .await
+        eventually("the operator's end", async || self.has_ended()).await
+    }
+
+    /// Its end, if it has come to it.
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 }
 
@@ -122,10 +158,10 @@ impl Drop for Operator {
 }
 
 /// A command that dies with this process, where the platform can do that.
-fn guarded(program: &str) -> Command {
+pub(super) fn guarded(program: impl AsRef<std::ffi::OsStr>) -> Command {
     if Path::new("/usr/bin/setpriv").exists() {
         let mut command = Command::new("/usr/bin/setpriv");
-        command.args(["--pdeathsig", "KILL", "--", program]);
+        command.args(["--pdeathsig", "KILL", "--"]).arg(program);
         command
     } else {
         Command::new(program)

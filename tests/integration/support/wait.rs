@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, interval, timeout};
 
 /// How long a test waits for something that should come at once.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,4 +30,15 @@ pub async fn within<T>(
             "not within {deadline:?}: {what}"
         );
     }
+}
+
+/// Waits for something that tells by itself. Panics, and says what was awaited, after 30 s.
+pub async fn soon<T>(what: &str, awaited: impl Future<Output = T>) -> T {
+    in_time(PATIENCE, what, awaited).await
+}
+
+/// Like [`soon`], with another deadline.
+pub async fn in_time<T>(deadline: Duration, what: &str, awaited: impl Future<Output = T>) -> T {
+    let reached = timeout(deadline, awaited).await;
+    reached.unwrap_or_else(|_| panic!("not within {deadline:?}: {what}"))
 }

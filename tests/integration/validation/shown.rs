@@ -73,7 +73,7 @@ async fn kubectl_explains_waits_lists_and_selects() {
     for sentence in [
         "An OAuth 2.0 token (RFC 6749).",
         "providerRef <Object> -required- The provider object that describes the token endpoint and the client.",
-        "grantType <string> -required- enum: RefreshToken, ClientCredentials The grant by which tokens are obtained: `RefreshToken` (RFC 6749 section 6: a user has authorized the client, and the seed Secret holds the first refresh token) or `ClientCredentials`",
+        "grantType <string> -required- enum: RefreshToken, ClientCredentials, JwtBearer, GitHubAppInstallation The grant by which tokens are obtained: `RefreshToken` (RFC 6749 section 6: a user has authorized the client, and the seed Secret holds the first refresh token or the authorization code), `ClientCredentials`",
     ] {
         assert!(
             explained.contains(sentence),
@@ -120,8 +120,9 @@ async fn kubectl_explains_waits_lists_and_selects() {
         assert!(all.lines().any(|line| line == name), "{all}");
     }
     let providers = kubectl.says("get oauthproviders").await;
+    let header = "NAME READY REASON PRESET TOKEN URL CLIENT AGE\n";
     assert!(
-        providers.starts_with("NAME TOKEN URL ROTATION AGE\nprovider http://127.0.0.1:"),
+        providers.starts_with(header) && providers.contains("http://127.0.0.1:"),
         "{providers}"
     );
     let events = kubectl.says("events --for icred/alice").await;

@@ -1,0 +1,252 @@
+//! `tokenward controller`.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use ipnet::IpNet;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{connect::Connect, exit, namespace};
+use crate::{
+    admin, api,
+    controller::{self, Config, Readiness},
+    oauth::endpoint::{Access, ProviderProxy, ambient},
+    telemetry::{self, LogFormat},
+};
+
+pub(super) const EXAMPLES: &str = "Examples:
+  tokenward controller                          all namespaces, as the current kubectl context or in a pod
+  tokenward controller -n team-a -n team-b      two namespaces, with rights in no other";
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// The namespace with the client Secrets of ClusterOAuthProviders.
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", value_parser = namespace)]
+    operator_namespace: Option<String>,
+
+    /// This process's name in Leases and events.
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    identity: Option<String>,
+
+    /// Accept token endpoints on loopback addresses, over http too: for trying things out.
+    #[arg(long)]
+    allow_http_loopback: bool,
+
+    /// Connect to token endpoints in this network although it is not public, such as 10.20.0.0/16. Without
+    /// it, private, loopback, link-local, shared and reserved addresses are refused. May be repeated. The
+    /// metadata services of clouds are refused always.
+    #[arg(
+        long = "allow-provider-network",
+        env = "TOKENWARD_ALLOW_PROVIDER_NETWORKS",
+        value_name = "CIDR",
+        value_parser = networks
+    )]
+    allow_provider_networks: Vec<Networks>,
+
+    /// Send token requests through this http or https proxy (by CONNECT). The proxy resolves names, so
+    /// addresses behind names are not checked; it must keep what is private out of reach. Without it no
+    /// proxy is used, whatever HTTPS_PROXY says. A password belongs into the variable, not the arguments.
+    #[arg(
+        long,
+        env = "TOKENWARD_PROVIDER_PROXY",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    provider_proxy: Option<String>,
+
+    /// Read no Secret for those who name it (seeds, clients, sources) that does not carry the label
+    /// tokenward.dev/allow=true. The Secrets of ClusterOAuthProviders carry tokenward.dev/client=true anyway, which
+    /// is enough.
+    #[arg(long, env = "TOKENWARD_REQUIRE_ALLOW_LABEL")]
+    require_allow_label: bool,
+
+    /// Write the status of ClusterOAuthProviders although only some namespaces are served (-n). An operator of all
+    /// namespaces does so anyway; of several operators one should.
+    #[arg(long)]
+    cluster_provider_status: bool,
+
+    /// How long one token request may take (1s to 60s). After a crash in the middle of one, this long
+    /// and half a minute pass before another attempt; both shrink with the token's lifetime.
+    #[arg(long, default_value = "60s", value_name = "DURATION", value_parser = request_timeout)]
+    request_timeout: Duration,
+
+    /// Where /livez and /readyz are served.
+    #[arg(long, default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
+    health_address: SocketAddr,
+
+    /// The form of log lines on standard error.
+    #[arg(long, value_enum, default_value_t = LogFormat::Json)]
+    log_format: LogFormat,
+
+    /// Which log lines: error, warn, info, debug or trace, or a list of target=level.
+    #[arg(
+        long,
+        env = "TOKENWARD_LOG",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
+    log_level: String,
+}
+
+impl Arguments {
+    fn access(&self) -> Result<Access> {
+        let networks = self.allow_provider_networks.iter();
+        // A variable that is set to nothing names none.
+        let proxy = self.provider_proxy.as_deref().filter(|url| !url.is_empty());
+        Ok(Access {
+            allow_http_loopback: self.allow_http_loopback,
+            networks: networks.flat_map(|networks| networks.0.clone()).collect(),
+            proxy: proxy
+                .map(ProviderProxy::parse)
+                .transpose()
+                .context("--provider-proxy")?,
+            timeout: self.request_timeout,
+        })
+    }
+}
+
+/// Networks, separated by commas.
+#[derive(Clone)]
+struct Networks(Vec<IpNet>);
+
+fn networks(text: &str) -> Result<Networks, String> {
+    let parts = text.split(',').map(str::trim);
+    // A variable that is set to nothing names none.
+    let named = parts.filter(|part| !part.is_empty());
+    named.map(network).collect::<Result<_, _>>().map(Networks)
+}
+
+/// A network, or one address.
+fn network(text: &str) -> Result<IpNet, String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(address.into());
+    }
+    let network: IpNet = text
+        .parse()
+        .map_err(|_| format!("{text:?} is no network such as 10.20.0.0/16 or fd00:1::/32"))?;
+    if network == network.trunc() {
+        Ok(network)
+    } else {
+        // Which of the two was meant is not for us to say.
+        let whole = network.trunc();
+        Err(format!(
+            "{network} is an address inside of a network; the network is {whole}"
+        ))
+    }
+}
+
+fn request_timeout(text: &str) -> Result<Duration, String> {
+    let parsed: api::Duration = text.parse().map_err(|error| format!("{error}"))?;
+    let range = Duration::from_secs(1)..=Duration::from_secs(60);
+    if range.contains(&parsed.0) {
+        Ok(parsed.0)
+    } else {
+        Err("it must be from 1s to 60s".to_owned())
+    }
+}
+
+pub(super) async fn run(connect: Connect, arguments: Arguments) -> Result<u8> {
+    telemetry::start(&arguments.log_level, arguments.log_format).context("--log-level")?;
+    let access = arguments.access()?;
+    if access.proxy.is_none()
+        && let Some(variable) = ambient(|name| std::env::var_os(name))
+    {
+        tracing::warn!(
+            variable,
+            "token requests do not go through the proxy of this variable; if they must, set --provider-proxy"
+        );
+    }
+    let connection = connect.connect().await?;
+    let operator_namespace = arguments
+        .operator_namespace
+        .unwrap_or(connection.default_namespace);
+    let shutdown = CancellationToken::new();
+    let readiness = Arc::<Readiness>::default();
+    let address = admin::serve(
+        arguments.health_address,
+        Arc::clone(&readiness),
+        shutdown.clone(),
+    )
+    .await
+    .with_context(|| {
+        format!(
+            "cannot serve /livez and /readyz on {}",
+            arguments.health_address
+        )
+    })?;
+    let mut namespaces = connect.namespaces;
+    namespaces.sort();
+    namespaces.dedup();
+    let config = Config {
+        namespaces,
+        operator_namespace,
+        access,
+        require_allow_label: arguments.require_allow_label,
+        cluster_provider_status: arguments.cluster_provider_status,
+        identity: arguments
+            .identity
+            .unwrap_or_else(|| format!("tokenward-{}", std::process::id())),
+    };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        health_address = %address,
+        namespaces = ?config.namespaces,
+        provider_networks = ?config.access.networks,
+        provider_proxy = ?config.access.proxy,
+        identity = config.identity,
+        "starting"
+    );
+    stop_on_signals(shutdown.clone())?;
+    controller::run(connection.client, config, readiness, shutdown).await?;
+    tracing::info!("stopped");
+    Ok(exit::SUCCESS)
+}
+
+/// The first signal ends the work in order: exchanges under way are stored. The second one ends at once.
+fn stop_on_signals(shutdown: CancellationToken) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
+    tokio::spawn(async move {
+        for first in [true, false] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if first {
+                tracing::info!("stopping: what is under way is finished and stored");
+                shutdown.cancel();
+            }
+        }
+        tracing::warn!("stopping at once");
+        std::process::exit(130);
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Vec<String>, String> {
+        networks(text).map(|n| n.0.iter().map(IpNet::to_string).collect())
+    }
+
+    #[test]
+    fn networks_as_people_write_them() {
+        assert_eq!(read("10.0.0.0/8").unwrap(), ["10.0.0.0/8"]);
+        assert_eq!(
+            read("10.1.2.3, fd00::/8,").unwrap(),
+            ["10.1.2.3/32", "fd00::/8"]
+        );
+        assert!(read("").unwrap().is_empty());
+        assert!(read("10.1.2.3/8").unwrap_err().contains("10.0.0.0/8"));
+        assert!(read("10.0.0.0/33").is_err());
+        assert!(read("example.com").is_err());
+    }
+}

@@ -1,0 +1,222 @@
+//! One scope: a namespace, or all of them. Its watches, and the controller over them.
+
+use std::{
+    future,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use futures::{
+    StreamExt, TryStreamExt,
+    future::join,
+    stream::{self, select_all},
+};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Client, ResourceExt,
+    core::PartialObjectMeta,
+    runtime::{
+        Controller,
+        controller::Config as Concurrency,
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
+};
+use tokio_util::task::TaskTracker;
+
+use super::{
+    Config, Readiness, api,
+    concerned::{asked_labels, client_users, namespace_users, provider_users},
+    shared::{Reader, labels, resolver},
+};
+use crate::{
+    api::{IntegrationCredential, OAuthProvider, WATCH_LABEL},
+    cache::Caches,
+    context::Context,
+    finalizer::{Beside, left::Left},
+    provider::{
+        Discovery, Resolver,
+        controller::{Keeper, Watched},
+    },
+    reconcile::{error_policy, guarded},
+    refresh::Tools,
+    spread::spread,
+    users,
+    watch::{Filled, Shared, observed, share, wanted, watched, watched_metadata},
+};
+
+/// How many credentials are worked on at a time, in each scope.
+const CONCURRENCY: u16 = 64;
+
+/// Watches and reconciles one scope until shutdown.
+pub(super) async fn control(
+    client: &Client,
+    scope: Option<&str>,
+    config: &Config,
+    (tools, discovery): (Arc<Tools>, Arc<Discovery>),
+    (platform, cluster_stream, client_secret_stream): Reader,
+    attempts: TaskTracker,
+    readiness: Arc<Readiness>,
+) {
+    let filled = |more| Filled::new(4 + usize::from(more)).and(&platform.filled);
+    let (labels, filled, namespace_stream) = labels(client, scope, filled).await;
+    let labels = Arc::new(labels);
+    let (credentials, credential_stream) =
+        watched::<IntegrationCredential>(api(client, scope), &filled);
+    let (providers, provider_stream) = watched::<OAuthProvider>(api(client, scope), &filled);
+    let (sharing_providers, mut provider_streams) = share(provider_stream, 2);
+    let labelled = watcher::Config::default().labels(&format!("{WATCH_LABEL}=true"));
+    let (secrets, secret_stream) = watched_metadata(
+        api::<PartialObjectMeta<Secret>>(client, scope),
+        labelled,
+        &filled,
+    );
+    let (sharing_secrets, mut secret_streams) = share(secret_stream, 3);
+    let mut next_secrets = || next(&mut secret_streams);
+    let mut next_providers = || next(&mut provider_streams);
+
+    let leases = observed(
+        api(client, scope),
+        scope.map(str::to_owned),
+        Arc::clone(&tools.gates.observer),
+        &filled,
+    );
+
+    let left = Arc::new(Left::default());
+    let (of_secrets, of_leases) = (Arc::clone(&left), Arc::clone(&left));
+    let credential_secrets =
+        next_secrets().inspect_ok(move |secret| of_secrets.notice(&secret.metadata, Beside::Grant));
+    let leases = leases.inspect_ok(move |lease| of_leases.notice(&lease.metadata, Beside::Gate));
+
+    let resolver = resolver(client, config, &tools, &discovery, Arc::clone(&labels));
+    let caches = Caches {
+        credentials: credentials.clone(),
+        secrets: secrets.clone(),
+        providers: providers.clone(),
+        platform: platform.clone(),
+        labels: Arc::clone(&labels),
+        filled: filled.clone(),
+    };
+    let context = Arc::new(Context::new(
+        client.clone(),
+        caches,
+        Arc::clone(&tools),
+        Arc::clone(&resolver),
+        &config.identity,
+        attempts,
+    ));
+    let of_secret = credentials.clone();
+    let concerned = select_all([
+        provider_users(next_providers(), &providers, &credentials),
+        provider_users(cluster_stream, &platform.cluster_providers, &credentials),
+        client_users(next_secrets(), {
+            let (credentials, providers) = (credentials.clone(), providers.clone());
+            move |secret| users::of_client(&credentials, &providers, secret)
+        }),
+        client_users(client_secret_stream, {
+            let (credentials, providers) = (credentials.clone(), platform.cluster_providers);
+            move |secret| users::of_cluster_client(&credentials, &providers, secret)
+        }),
+        namespace_users(namespace_stream, &credentials),
+        asked_labels(client, scope, (labels, filled.clone()), &credentials),
+    ]);
+    let controller = Controller::for_stream(credential_stream, credentials)
+        .with_config(Concurrency::default().concurrency(CONCURRENCY))
+        .watches_stream(credential_secrets, move |secret| {
+            users::of_secret(&of_secret, &secret)
+        })
+        .watches_stream(leases, |lease| wanted(&lease))
+        .reconcile_on(spread(concerned))
+        .graceful_shutdown_on(tools.shutdown.clone().cancelled_owned())
+        .run(guarded, error_policy, Arc::clone(&context));
+    let keeper = keep_providers(
+        (client, &config.identity),
+        (resolver, Arc::clone(&tools)),
+        (providers, next_providers()),
+        (secrets, next_secrets()),
+        filled,
+    );
+    let scope = scope.unwrap_or("all namespaces").to_owned();
+    let announced = async {
+        context.caches.filled.wait().await;
+        readiness.ready.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(scope, "caches filled");
+        future::pending::<()>().await;
+    };
+    let reconciled = controller.for_each(|result| {
+        if let Err(error) = result {
+            tracing::debug!(%error, "reconcile ended");
+        }
+        std::future::ready(())
+    });
+    let aside = async {
+        tokio::select! {
+            () = announced => {}
+            ((), ()) = join(sharing_providers, sharing_secrets) => {}
+            () = tools.shutdown.cancelled() => {}
+        }
+    };
+    let left = release_the_left(&context, &left);
+    tokio::join!(reconciled, keeper, aside, left);
+}
+
+/// The next of the streams that were made.
+fn next<T: Send + 'static>(streams: &mut Vec<Shared<T>>) -> Shared<T> {
+    streams.pop().unwrap_or_else(|| stream::pending().boxed())
+}
+
+/// Looks after the provider objects of a scope.
+fn keep_providers(
+    (client, identity): (&Client, &str),
+    (resolver, tools): (Arc<Resolver>, Arc<Tools>),
+    (providers, changes): (Store<OAuthProvider>, Shared<OAuthProvider>),
+    (secrets, secret_changes): (
+        Store<PartialObjectMeta<Secret>>,
+        Shared<PartialObjectMeta<Secret>>,
+    ),
+    filled: Filled,
+) -> impl Future<Output = ()> + Send {
+    let of_secret = providers.clone();
+    let by_secret = secret_changes.filter_map(async |secret| secret.ok());
+    let by_secret = by_secret.flat_map(move |secret| {
+        let namespace = secret.namespace();
+        stream::iter(users::naming(
+            &of_secret,
+            namespace.as_deref(),
+            &secret.name_any(),
+        ))
+    });
+    let watched: Watched = Arc::new(move |namespace, name| {
+        let key = ObjectRef::new(name).within(namespace.unwrap_or_default());
+        secrets.get(&key)?.resource_version()
+    });
+    Keeper::new(
+        client.clone(),
+        identity,
+        resolver,
+        tools,
+        (providers, watched),
+        filled,
+    )
+    .run(changes, by_secret)
+}
+
+/// Lets go what a credential left behind whose finalizer somebody took off.
+async fn release_the_left(context: &Context, left: &Left) {
+    const EVERY: Duration = Duration::from_secs(2);
+    let shutdown = &context.tools.shutdown;
+    while tokio::time::timeout(EVERY, shutdown.cancelled())
+        .await
+        .is_err()
+    {
+        if !context.caches.filled.is_filled() {
+            continue;
+        }
+        let is_there = |namespace: &str, name: &str, uid: &str| {
+            let key = ObjectRef::new(name).within(namespace);
+            let found = context.caches.credentials.get(&key);
+            found.is_some_and(|found| found.metadata.uid.as_deref() == Some(uid))
+        };
+        Box::pin(left.sweep(&context.client, is_there)).await;
+    }
+}

@@ -1,0 +1,196 @@
+//! One look at a credential: what is known of it without asking, the decision of [`plan`], and the pass that carries it
+//! out.
+
+use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures::FutureExt;
+use kube::{Resource, ResourceExt, runtime::controller::Action};
+use tracing::Instrument;
+
+use crate::{
+    api::IntegrationCredential,
+    asked::Asked,
+    cache::{LAG, Written, is_stale},
+    clock::Moment,
+    context::Context,
+    finalizer,
+    lock::observer::{GateSight, STUCK_AFTER},
+    pass::Pass,
+    plan::{Decision, Seen, is_asked_differently, known_generation, plan},
+    provider::Found,
+};
+
+/// A panic in one reconcile must end neither the controller nor anybody else's exchange.
+pub async fn guarded(
+    credential: Arc<IntegrationCredential>,
+    context: Arc<Context>,
+) -> Result<Action, Infallible> {
+    let span = tracing::info_span!(
+        "credential",
+        credential = format!(
+            "{}/{}",
+            credential.namespace().unwrap_or_default(),
+            credential.name_any()
+        ),
+        provider = credential.oauth2().provider_ref.name,
+        attempt = tracing::field::Empty,
+    );
+    let pass = Box::pin(reconcile(credential, context)).instrument(span.clone());
+    match AssertUnwindSafe(pass).catch_unwind().await {
+        Ok(action) => Ok(action),
+        Err(_) => {
+            span.in_scope(|| {
+                tracing::error!(reason = "Panic", "a reconcile panicked; trying again");
+            });
+            Ok(Action::requeue(Duration::from_secs(30)))
+        }
+    }
+}
+
+/// Nothing: what goes wrong is told and scheduled by the reconcile itself.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that kube asks for"
+)]
+pub fn error_policy(_: Arc<IntegrationCredential>, error: &Infallible, _: Arc<Context>) -> Action {
+    match *error {}
+}
+
+/// A credential that is deleted.
+async fn end(credential: Arc<IntegrationCredential>, context: Arc<Context>) -> Action {
+    if !finalizer::is_on(credential.meta()) {
+        // Garbage collection takes what belongs to it.
+        context.forget(&credential);
+        return Action::await_change();
+    }
+    let Some(under_way) = context.begin(&credential) else {
+        return context.hurry(&credential);
+    };
+    let worker = Arc::clone(&context);
+    let end = async move {
+        let _under_way = under_way;
+        Box::pin(worker.end(credential)).await
+    };
+    context.make(end).await
+}
+
+async fn reconcile(mut credential: Arc<IntegrationCredential>, context: Arc<Context>) -> Action {
+    context.caches.filled.wait().await;
+    if credential.meta().deletion_timestamp.is_some() {
+        return end(credential, context).await;
+    }
+    let Some(under_way) = context.begin(&credential) else {
+        return Action::requeue(LAG);
+    };
+    let mut memory = context.recall(&credential);
+    let cached = credential.resource_version();
+    if is_stale(cached.as_deref(), memory.status_version.as_deref()) {
+        // The event with our own write is on its way. A watch that hangs must not stop refreshes.
+        if !memory.status_is_late() {
+            return Action::requeue(LAG);
+        }
+        match context.current(&credential).await {
+            Some(current) => credential = current,
+            None => return Action::requeue(LAG),
+        }
+    }
+    if let Some(change) = context.finalizer_change(&credential)
+        && let Some(action) = Box::pin(context.follow_policy(&credential, change, &memory)).await
+    {
+        return action;
+    }
+    if credential.copied().is_some() {
+        // Before the first reading by this process, an earlier one has been.
+        memory.checked.get_or_insert_with(Moment::now);
+    }
+    context.caches.notice(&credential, &mut memory);
+    let found = context.caches.provider(&credential);
+    let inputs = context.caches.inputs(&credential, found.as_ref());
+    let mut asked = context.asked(&credential);
+    let gate = context.gate(&credential);
+    let (decision, dead, target, differently) = context.caches.with_facts(
+        &credential,
+        &memory,
+        &inputs,
+        found.as_ref(),
+        (&asked, gate),
+        |facts| {
+            let differently = is_asked_differently(&credential, facts);
+            (
+                plan(&credential, facts),
+                facts.reported_dead,
+                facts.target,
+                differently,
+            )
+        },
+    );
+    if dead {
+        memory.dead_tried = Some(known_generation(credential.status.as_ref()));
+    }
+    if asked.request.is_some() && !credential.spec.suspend {
+        memory.request_tried.clone_from(&asked.request);
+    }
+    asked.only_open = decision == Decision::Open;
+    asked.differently = differently;
+    tracing::debug!(?decision, "planned");
+    let idle = match decision {
+        Decision::Wait(_) => true,
+        Decision::CheckSeed => match context.has_new_seed(&credential, &mut memory).await {
+            Ok(is_new) => !is_new,
+            Err(pause) => return Action::requeue(pause),
+        },
+        Decision::Refresh | Decision::Repair | Decision::Open => false,
+    };
+    if idle {
+        memory.inputs = Some(inputs);
+        let late = memory.target.as_ref().is_some_and(Written::may_be_late);
+        context.remember(&credential, memory);
+        if late {
+            return Action::requeue(LAG);
+        }
+        context.answer_wants(&credential).await;
+        let action = Box::pin(context.idle(&credential)).await;
+        if gate == GateSight::Closed {
+            // Its writer opens it, or is dead.
+            return Action::requeue(STUCK_AFTER);
+        }
+        return action;
+    }
+    let worker = Arc::clone(&context);
+    let work = async move {
+        let _under_way = under_way;
+        let seen = (gate, target);
+        let passed = pass(&worker, &credential, decision, found, asked, seen);
+        match Box::pin(passed).await {
+            Ok(pass) => worker.conclude(pass, memory, inputs).await,
+            Err(pause) => Action::requeue(pause),
+        }
+    };
+    context.make(work).await
+}
+
+/// Does what was decided.
+///
+/// # Errors
+/// How long to wait, where it is not its turn, or somebody else is at it.
+async fn pass(
+    worker: &Context,
+    credential: &Arc<IntegrationCredential>,
+    decision: Decision,
+    found: Option<Found>,
+    asked: Asked,
+    (gate, target): (GateSight, Seen),
+) -> Result<Pass, Duration> {
+    if decision == Decision::Repair
+        && let Some(pass) = worker.repair(credential, found.as_ref()).await
+    {
+        return Ok(pass);
+    }
+    match Box::pin(worker.refresh(credential, found.clone(), asked)).await {
+        Ok(pass) => Ok(pass),
+        Err(pause) => {
+            let meanwhile = worker.meanwhile(credential, found, gate, target);
+            Box::pin(meanwhile).await.ok_or(pause)
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Telling people of transitions, in events.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{
+    Client,
+    runtime::events::{Event, EventType, Recorder, Reporter},
+};
+
+use crate::{context::MANAGER, request::bounded, status::Transition};
+
+/// The longest note of an event; the API server refuses more than 1,024 bytes.
+const LONGEST_NOTE: usize = 1024;
+
+/// Publishes events.
+#[derive(Clone)]
+pub struct Teller {
+    recorder: Recorder,
+}
+
+impl Teller {
+    /// In the name of this process.
+    #[must_use]
+    pub fn new(client: Client, identity: &str) -> Self {
+        let reporter = Reporter {
+            controller: MANAGER.to_owned(),
+            instance: Some(identity.to_owned()),
+        };
+        Self {
+            recorder: Recorder::new(client, reporter),
+        }
+    }
+
+    /// Tells of a transition that came of `action`. An event that cannot be published is only logged: nothing waits for it.
+    pub async fn tell(&self, about: &ObjectReference, action: &str, transition: &Transition) {
+        let event = Event {
+            type_: if transition.warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            },
+            reason: transition.reason.to_owned(),
+            note: Some(note(&transition.message)),
+            action: action.to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = bounded(self.recorder.publish(&event, about)).await {
+            tracing::warn!(%error, reason = transition.reason, "event not published");
+        }
+    }
+}
+
+fn note(message: &str) -> String {
+    let ends = message
+        .char_indices()
+        .map(|(at, letter)| at + letter.len_utf8());
+    let end = ends.take_while(|end| *end <= LONGEST_NOTE).last();
+    message[..end.unwrap_or_default()].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_as_long_as_the_api_server_takes_and_ends_with_a_whole_letter() {
+        assert_eq!(note("short"), "short");
+        let long = note(&format!("x{}", "ö".repeat(1000)));
+        assert_eq!(long.len(), 1023);
+        assert!(long.ends_with('ö'));
+    }
+}

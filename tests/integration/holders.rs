@@ -1,0 +1,287 @@
+//! Holders that end badly, and what must not happen then.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt, future::join_all};
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{
+    ResourceExt,
+    api::{DeleteParams, ListParams},
+    runtime::{WatchStreamExt, watcher},
+};
+use serde_json::json;
+use tokenward::manager::CredentialManager;
+use tokio::time::timeout;
+
+use crate::support::{Fixture, Program, eventually, kubeconfig, within};
+
+/// Tokens that live this long are refreshed after about 9 s, and holds of them last 5 s.
+const LIFETIME: Duration = Duration::from_secs(20);
+const HOLD: Duration = Duration::from_secs(5);
+
+async fn ready(test: &str) -> Fixture {
+    let fixture = Fixture::new(test, LIFETIME).await;
+    fixture.seed("alice").await;
+    fixture
+}
+
+/// A program that keeps its hold for as long as it can.
+fn holder(fixture: &Fixture, arguments: &[&str]) -> Program {
+    let resource = fixture.oauth.resource_url();
+    let mut all = vec![
+        "alice",
+        "--namespace",
+        &fixture.namespace,
+        "--resource",
+        &resource,
+    ];
+    all.extend(["--hold", "1h"]);
+    all.extend(arguments);
+    Program::example("consumer", &kubeconfig(), &all)
+}
+
+async fn held(fixture: &Fixture) -> Lease {
+    eventually("a hold", async || {
+        let params = ListParams::default().labels("tokenward.dev/role=hold");
+        let holds = fixture.leases().list(&params).await.unwrap();
+        holds.items.into_iter().next()
+    })
+    .await
+}
+
+/// Waits for a refresh, and checks that the token before had not expired by then.
+async fn refreshed_in_time(fixture: &Fixture, generation: i64) {
+    let token = async |at_least| {
+        let found = fixture.generation("alice", at_least).await;
+        found.status.unwrap().token.unwrap()
+    };
+    let before = fixture.get("alice").await.status.unwrap().token.unwrap();
+    assert!(before.generation < generation, "too late to look");
+    let after = token(generation).await;
+    let at = after.last_refresh_time.unwrap().0;
+    assert!(at < before.expiration_time.unwrap().0, "{at}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_that_is_killed_delays_a_refresh_and_does_not_prevent_it() {
+    let fixture = ready("killed").await;
+    let _operator = fixture.operator();
+    fixture.user("alice", json!({})).await;
+    fixture.ready("alice").await;
+    let program = holder(&fixture, &[]);
+    held(&fixture).await;
+    drop(program);
+    refreshed_in_time(&fixture, 2).await;
+    assert_eq!(fixture.oauth.max_presentations(), 1);
+    eventually("nothing left of it", async || {
+        let params = ListParams::default().labels("tokenward.dev/role=hold");
+        let holds = fixture.leases().list(&params).await.unwrap();
+        holds.items.is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_that_was_stopped_notices_and_does_not_use_the_token() {
+    let fixture = ready("stopped").await;
+    let _operator = fixture.operator();
+    fixture.user("alice", json!({})).await;
+    fixture.ready("alice").await;
+    let program = holder(&fixture, &["--every", "500ms"]);
+    held(&fixture).await;
+    eventually("its first call", async || {
+        (fixture.oauth.resource_calls().0 > 0).then_some(())
+    })
+    .await;
+    program.signal("STOP");
+    refreshed_in_time(&fixture, 2).await;
+    program.signal("CONT");
+    eventually("what it says", async || {
+        program.errors().contains("is lost").then_some(())
+    })
+    .await;
+    // It goes on with a hold of the new token.
+    eventually("generation 2", async || {
+        program
+            .errors()
+            .contains("alice: generation 2")
+            .then_some(())
+    })
+    .await;
+    let told = program.finish();
+    assert_eq!((&told["lost"], &told["refused"]), (&json!(1), &json!(0)));
+    assert_eq!(fixture.oauth.resource_calls().1, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_whose_hold_somebody_deletes_stops_at_its_next_renewal() {
+    let fixture = Fixture::new("deleted", Duration::from_secs(60)).await;
+    fixture.seed("alice").await;
+    let _operator = fixture.operator();
+    fixture.user("alice", json!({})).await;
+    fixture.ready("alice").await;
+    let program = holder(&fixture, &[]);
+    let hold = held(&fixture).await;
+    let start = Instant::now();
+    fixture
+        .leases()
+        .delete(&hold.name_any(), &DeleteParams::default())
+        .await
+        .unwrap();
+    eventually("what it says", async || {
+        program.errors().contains("is lost").then_some(())
+    })
+    .await;
+    // A third of a hold (here 6 s), and some time to say so.
+    assert!(
+        start.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(program.finish()["refused"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_deleted_while_it_drains_spends_nothing_twice_and_opens_again() {
+    let fixture = ready("draining").await;
+    let _operator = fixture.operator();
+    fixture.user("alice", json!({})).await;
+    fixture.ready("alice").await;
+    let program = holder(&fixture, &["--stubborn"]);
+    held(&fixture).await;
+    let phase = async || {
+        let gate = fixture.leases().get_opt("alice.gate").await.unwrap()?;
+        gate.annotations().get("tokenward.dev/phase").cloned()
+    };
+    eventually("Draining", async || {
+        (phase().await? == "Draining").then_some(())
+    })
+    .await;
+    fixture
+        .leases()
+        .delete("alice.gate", &DeleteParams::default())
+        .await
+        .unwrap();
+    let minute = Duration::from_secs(60);
+    within(minute, "an open gate and another token", async || {
+        let open = phase().await? == "Open";
+        let newer = fixture.get("alice").await.status?.token?.generation >= 2;
+        (open && newer).then_some(())
+    })
+    .await;
+    assert_eq!(fixture.oauth.max_presentations(), 1);
+    assert_eq!(program.finish()["refused"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_gate_that_is_deleted_is_made_anew_and_holders_go_on_after() {
+    let fixture = ready("open").await;
+    let _operator = fixture.operator();
+    fixture.user("alice", json!({})).await;
+    fixture.ready("alice").await;
+    let gates = fixture.leases();
+    gates
+        .delete("alice.gate", &DeleteParams::default())
+        .await
+        .unwrap();
+    // Nobody passes a gate that is not there.
+    let manager = CredentialManager::new(fixture.client.clone(), fixture.namespace.clone());
+    let acquired = manager.acquire("alice");
+    tokio::pin!(acquired);
+    assert!(
+        timeout(Duration::from_secs(1), &mut acquired)
+            .await
+            .is_err()
+    );
+    let hold = acquired.await.unwrap();
+    assert_eq!(hold.generation(), 2);
+    assert_eq!(fixture.oauth.max_presentations(), 1);
+}
+
+/// What one acquirer saw.
+struct Acquired {
+    asked: Timestamp,
+    generation: u64,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_is_overtaken_by_nobody_while_fifty_acquire_all_the_time() {
+    const ACQUIRERS: usize = 50;
+    const USE: Duration = Duration::from_millis(300);
+    let fixture = ready("fifty").await;
+    let _operator = fixture.operator();
+    fixture.user("alice", json!({})).await;
+    fixture.ready("alice").await;
+    let acquired = Arc::new(Mutex::new(Vec::new()));
+    // When the gate was seen closed, and at which generation.
+    let mut closed = Vec::new();
+    let acquirers = (0..ACQUIRERS).map(|_| {
+        let manager = CredentialManager::new(fixture.client.clone(), fixture.namespace.clone());
+        let acquired = Arc::clone(&acquired);
+        async move {
+            loop {
+                let asked = Timestamp::now();
+                let Ok(hold) = manager.acquire("alice").await else {
+                    continue;
+                };
+                let generation = hold.generation();
+                acquired
+                    .lock()
+                    .unwrap()
+                    .push(Acquired { asked, generation });
+                tokio::time::sleep(USE).await;
+                hold.release().await;
+            }
+        }
+    });
+    let of_gate = watcher::Config::default().fields("metadata.name=alice.gate");
+    let watch = async {
+        let mut gates = watcher(fixture.leases(), of_gate).applied_objects().boxed();
+        while let Some(Ok(gate)) = gates.next().await {
+            let notes = gate.annotations();
+            let generation: u64 = notes["tokenward.dev/generation"].parse().unwrap();
+            let known = closed.last().is_some_and(|(_, last)| *last == generation);
+            if notes["tokenward.dev/phase"] != "Open" && !known {
+                closed.push((Timestamp::now(), generation));
+            }
+        }
+    };
+    let minute = Duration::from_secs(60);
+    let refreshed = within(minute, "three refreshes", async || {
+        let token = fixture.get("alice").await.status?.token?;
+        (token.generation >= 4).then_some(())
+    });
+    tokio::select! {
+        _ = join_all(acquirers) => {}
+        () = watch => {}
+        () = refreshed => {}
+    }
+    let acquired = acquired.lock().unwrap();
+    assert!(acquired.len() > 3 * ACQUIRERS, "{}", acquired.len());
+    assert!(closed.len() >= 3);
+    for (at, generation) in &closed {
+        let overtook = |a: &&Acquired| a.generation <= *generation && a.asked > *at;
+        assert_eq!(
+            acquired.iter().filter(overtook).count(),
+            0,
+            "generation {generation}"
+        );
+    }
+    // From the close to the exchange: the grace, and one use.
+    let grace = HOLD / 2;
+    let exchanges: Vec<_> = fixture.oauth.requests().into_iter().map(|r| r.at).collect();
+    for (at, generation) in &closed {
+        let exchange = exchanges[usize::try_from(*generation).unwrap()];
+        let waited = exchange.duration_since(*at).as_secs_f64();
+        let longest = (grace + USE).as_secs_f64() + 1.0;
+        assert!(waited < longest, "{waited} s");
+    }
+    assert_eq!(fixture.oauth.max_presentations(), 1);
+    // Everybody got through again.
+    let newest = acquired.iter().map(|a| a.generation).max();
+    assert!(newest >= Some(3));
+}

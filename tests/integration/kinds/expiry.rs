@@ -1,0 +1,105 @@
+//! What is copied and expires.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+use tokenward::manager::{CredentialManager, Error};
+
+use super::{HOUR, data};
+use crate::support::{Fixture, condition, eventually, reason};
+
+fn expiring(at: Timestamp) -> serde_json::Value {
+    json!({"apiKey": {"secretKeyRef": {"name": "in", "key": "k"},
+        "expirationTime": format!("{at:.0}")}})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_it_expires_that_is_told_at_once_and_a_new_value_and_time_mend_it() {
+    let fixture = Fixture::bare("kindsexpire", HOUR).await;
+    fixture.secret("in", &[("k", "one")]).await;
+    let _operator = fixture.operator();
+    fixture
+        .create("shop", expiring("2099-01-01T00:00:00Z".parse().unwrap()))
+        .await;
+    fixture.ready("shop").await;
+    let at = Timestamp::now().checked_add(Duration::from_secs(4));
+    let restated = Patch::Merge(json!({"spec": expiring(at.unwrap())}));
+    let params = PatchParams::default();
+    let patched = fixture
+        .credentials()
+        .patch("shop", &params, &restated)
+        .await;
+    patched.unwrap();
+    let valid = fixture.generation("shop", 2).await;
+    let token = valid.status.unwrap().token.unwrap();
+    let at = token.expiration_time.unwrap().0;
+    let credential = fixture
+        .until("shop", "Expired", |c| reason(c) == "Expired")
+        .await;
+    let late = Timestamp::now().duration_since(at).as_secs_f64();
+    assert!((0.0..1.5).contains(&late), "{late} s after it expired");
+    let (ready, _, message) = condition(&credential, "Ready").unwrap();
+    assert_eq!(ready, "False");
+    let source = format!("kubectl -n {} patch secret in", fixture.namespace);
+    assert!(
+        message.contains(&source) && message.contains("expirationTime"),
+        "{message}"
+    );
+    let (stalled, why, _) = condition(&credential, "Stalled").unwrap();
+    assert_eq!((stalled.as_str(), why.as_str()), ("True", "Expired"));
+    eventually("the event", async || {
+        let events = fixture.events().await;
+        events
+            .iter()
+            .any(|e| e.starts_with("Expired: "))
+            .then_some(())
+    })
+    .await;
+    // It is not handed out as if it were valid.
+    let manager = CredentialManager::new(fixture.client.clone(), fixture.namespace.clone());
+    for error in [
+        manager.get("shop").await.err(),
+        manager.acquire("shop").await.err(),
+    ] {
+        let is_told = matches!(&error, Some(Error::Stalled { reason, .. }) if reason == "Expired");
+        assert!(is_told, "{error:?}");
+    }
+
+    fixture.secret("in", &[("k", "two")]).await;
+    let later = "2099-01-01T00:00:00Z";
+    let later = json!({"spec": {"apiKey": {"expirationTime": later}}});
+    let patched = fixture
+        .credentials()
+        .patch("shop", &params, &Patch::Merge(later))
+        .await;
+    patched.unwrap();
+    let credential = fixture.ready("shop").await;
+    assert_eq!(condition(&credential, "Stalled").unwrap().0, "False");
+    let copy = data(&fixture, "shop").await;
+    assert_eq!(
+        (copy["api_key"].as_str(), copy["expires_at"].as_str()),
+        ("two", "2099-01-01T00:00:00Z")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_expired_before_is_copied_and_said_to_be_expired() {
+    let fixture = Fixture::bare("kindspast", HOUR).await;
+    fixture.secret("in", &[("k", "one")]).await;
+    let _operator = fixture.operator();
+    fixture
+        .create("shop", expiring("2020-01-01T00:00:00Z".parse().unwrap()))
+        .await;
+    let credential = fixture.stalled("shop", "Expired").await;
+    assert_eq!(reason(&credential), "Expired");
+    assert_eq!(
+        data(&fixture, "shop").await["expires_at"],
+        "2020-01-01T00:00:00Z"
+    );
+    fixture.told(2).await;
+    let events = fixture.events().await;
+    let expired = events.iter().filter(|e| e.starts_with("Expired: "));
+    assert_eq!(expired.count(), 1, "{events:?}");
+}

@@ -1,0 +1,1 @@
+"""An authorization server by django-oauth-toolkit, for the interop tests. ../../README.md describes it."""
