@@ -10,7 +10,7 @@ use std::{
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{Patch, PatchParams},
-    runtime::controller::Action,
+    runtime::{controller::Action, reflector::ObjectRef},
 };
 use serde_json::json;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -25,6 +25,7 @@ use crate::{
     pass::copied::is_fresh,
     plan::known_generation,
     provider::Resolver,
+    queue::Queue,
     refresh::Tools,
     request::{RequestError, bounded, optional},
     status,
@@ -50,6 +51,8 @@ pub struct Context {
     pub tools: Arc<Tools>,
     /// Reads what provider objects refer to.
     pub resolver: Arc<Resolver>,
+    /// Whose work comes next.
+    pub queue: Queue<ObjectRef<IntegrationCredential>>,
     teller: Teller,
     attempts: TaskTracker,
     memory: Mutex<HashMap<String, Memory>>,
@@ -59,6 +62,8 @@ pub struct Context {
 /// A pass that is under way.
 struct Running {
     ends: CancellationToken,
+    /// Whether it knows that somebody waits for another token.
+    is_asked: bool,
     /// Whether it brings the credential to its end itself.
     is_end: bool,
 }
@@ -84,8 +89,8 @@ impl Context {
         caches: Caches,
         tools: Arc<Tools>,
         resolver: Arc<Resolver>,
-        identity: &str,
-        attempts: TaskTracker,
+        queue: Queue<ObjectRef<IntegrationCredential>>,
+        (identity, attempts): (&str, TaskTracker),
     ) -> Self {
         Self {
             teller: Teller::new(client.clone(), identity),
@@ -93,6 +98,7 @@ impl Context {
             caches,
             tools,
             resolver,
+            queue,
             attempts,
             memory: Mutex::default(),
             under_way: Arc::default(),
@@ -111,6 +117,7 @@ impl Context {
         }
         let running = Running {
             ends: self.tools.shutdown.child_token(),
+            is_asked: self.asked(credential).is_now(credential),
             is_end: credential.metadata.deletion_timestamp.is_some(),
         };
         table.insert(uid.clone(), running);
@@ -127,6 +134,20 @@ impl Context {
         let uid = credential.uid().unwrap_or_default();
         let own = table.get(&uid).map(|running| running.ends.clone());
         own.unwrap_or_else(|| self.tools.shutdown.child_token())
+    }
+
+    /// What a pass that is under way does not know yet: it begins again, where it still waits for holders and what is
+    /// asked for is another thing by now.
+    pub fn tell_running(&self, credential: &IntegrationCredential) {
+        let table = self.under_way.lock();
+        let table = table.unwrap_or_else(PoisonError::into_inner);
+        let Some(running) = table.get(&credential.uid().unwrap_or_default()) else {
+            return;
+        };
+        let is_asked = !running.is_asked && self.asked(credential).is_now(credential);
+        if !running.is_end && (credential.spec.suspend || is_asked) {
+            running.ends.cancel();
+        }
     }
 
     /// A credential that is deleted: a refresh of it that is under way waits for holders no longer. What was sent to
@@ -160,17 +181,21 @@ impl Context {
         }
     }
 
-    /// The credential as the API server has it, where the cache is behind.
+    /// The credential as the API server has it, where the cache is behind; `None`: it is gone.
+    ///
+    /// # Errors
+    /// When the API server does not say.
     pub async fn current(
         &self,
         credential: &IntegrationCredential,
-    ) -> Option<Arc<IntegrationCredential>> {
+    ) -> Result<Option<Arc<IntegrationCredential>>, RequestError> {
         let api: Api<IntegrationCredential> = Api::namespaced(
             self.client.clone(),
             &credential.namespace().unwrap_or_default(),
         );
-        let current = optional(api.get(&credential.name_any())).await.ok()??;
-        (current.uid() == credential.uid()).then(|| Arc::new(current))
+        let current = optional(api.get(&credential.name_any())).await?;
+        let current = current.filter(|current| current.uid() == credential.uid());
+        Ok(current.map(Arc::new))
     }
 
     /// Writes the status; with `only_this_version`, only if nobody has changed the credential since.
@@ -234,8 +259,9 @@ impl Context {
         observer.wants(&namespace, &credential.name_any())
     }
 
-    /// Deletes the wants that are about older tokens than the current one: that is the answer to them.
-    pub async fn answer_wants(&self, credential: &IntegrationCredential) {
+    /// Deletes the wants that are about older tokens than the current one: that is the answer to them. Also those about
+    /// newer ones, where it is `certain` that there is none: they would be asked about for ever.
+    pub async fn answer_wants(&self, credential: &IntegrationCredential, certain: bool) {
         let generation = known_generation(credential.status.as_ref());
         let namespace = credential.namespace().unwrap_or_default();
         let leases = Leases::new(&self.client, &namespace);
@@ -245,7 +271,7 @@ impl Context {
             && refresh.is_none_or(|r| r.failures == 0)
             && is_fresh(&self.recall(credential));
         for (name, about) in self.wants(credential) {
-            if (about < generation || copied)
+            if (about < generation || copied || (certain && about > generation))
                 && let Err(error) = leases.release(&name, None).await
             {
                 tracing::debug!(%error, want = name, "want not answered");

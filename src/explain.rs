@@ -250,6 +250,14 @@ pub fn revocation_not_supported(credential: &IntegrationCredential, why: &str) -
     )
 }
 
+/// Another credential has the same refresh token.
+#[must_use]
+pub fn revocation_skipped(other: &str) -> String {
+    format!(
+        "the token was not revoked: credential {other} has the same refresh token, and goes on with it. It is revoked with the last of them whose revocationPolicy is OnDelete"
+    )
+}
+
 /// The grant was authorized elsewhere than where it would be revoked.
 #[must_use]
 pub fn authorized_elsewhere(credential: &IntegrationCredential) -> String {

@@ -22,6 +22,7 @@ pub mod pass;
 pub mod plan;
 pub mod platform;
 pub mod provider;
+pub mod queue;
 mod reconcile;
 pub mod refresh;
 pub mod request;

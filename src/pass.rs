@@ -113,8 +113,10 @@ impl Context {
         let known = known_generation(status);
         let last = status.and_then(|s| s.refresh.as_ref()?.last_error.as_ref());
         let mut report = Report {
-            // What was wrong with these Secrets is mended by this; a failed refresh is not.
-            aside: !last.is_some_and(|e| Reason::concerns_secrets(&e.reason)),
+            // What was wrong with these Secrets is mended by this; a failed refresh is not, nor is another spec
+            // carried out.
+            aside: !last.is_some_and(|e| Reason::concerns_secrets(&e.reason))
+                || status.is_some_and(|s| s.observed_generation != credential.metadata.generation),
             ..Report::unchanged(credential)
         };
         let stored = secrets.get(&namespace, &credential.grant_name()).await;
@@ -302,6 +304,7 @@ impl Context {
             again,
         } = pass;
         let now = clock::now();
+        let behind = report.token.is_some();
         if let Some(version) = &report.target_version {
             memory.target = Some(Written::now(version.clone()));
         }
@@ -341,7 +344,7 @@ impl Context {
         }
         let mut answered = IntegrationCredential::clone(&credential);
         answered.status = Some(status.clone());
-        self.answer_wants(&answered).await;
+        self.answer_wants(&answered, behind).await;
         if again {
             return Action::requeue(Duration::ZERO);
         }

@@ -206,6 +206,35 @@ pub fn is_asked_differently(credential: &IntegrationCredential, facts: &Facts<'_
         && facts.wanted_hash != facts.target_hash
 }
 
+/// Whether what was decided comes before what is merely due: somebody waits for it, or the token might not last until it
+/// has its turn.
+#[must_use]
+pub fn is_urgent(
+    credential: &IntegrationCredential,
+    facts: &Facts<'_>,
+    decision: Decision,
+) -> bool {
+    let status = credential.status.as_ref();
+    let Some(token) = status.and_then(|s| s.token.as_ref()) else {
+        return true;
+    };
+    let is_asked = facts.requested || facts.reported_dead || facts.wanted;
+    if decision != Decision::Refresh || is_asked || facts.target != Seen::Unchanged {
+        return true;
+    }
+    if credential.copied().is_some() {
+        return !facts.source_unread;
+    }
+    let Some(expiry) = token.expiration_time.as_ref() else {
+        return false;
+    };
+    let next = status.and_then(|s| s.refresh.as_ref()?.next_time.as_ref());
+    let margin = expiry
+        .0
+        .duration_since(next.map_or(facts.now, |next| next.0));
+    expiry.0.duration_since(facts.now) < margin / 2
+}
+
 /// The delay before the next attempt after `failures` in a row: doubled each time from `first` up to
 /// `longest`, and shortened by up to a quarter, by a share that is fixed for each credential and count.
 #[must_use]
@@ -367,10 +396,12 @@ pub fn under_gate(b: &Behind<'_>) -> Step {
     let is_failing = status
         .and_then(|s| s.refresh.as_ref())
         .is_some_and(|r| r.failures > 0);
-    let new_seed = b
-        .seed
-        .as_ref()
-        .is_ok_and(|seed| grant.verdict(&seed.fingerprint) == Verdict::New);
+    // The history of a backup does not know of what was adopted after it.
+    let last = status.and_then(|s| s.grant.as_ref()?.seed_fingerprint.as_ref());
+    let new_seed = b.seed.as_ref().is_ok_and(|seed| {
+        let is_known = is_older && last == Some(&seed.fingerprint);
+        grant.verdict(&seed.fingerprint) == Verdict::New && !is_known && !b.asked.only_open
+    });
     // A grant that works is refreshed first: what becomes of a seed must not cost it its time.
     if new_seed && (is_spent || is_elsewhere || !is_due || is_failing) {
         return Step::Adopt;

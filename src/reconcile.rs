@@ -4,21 +4,30 @@
 use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use kube::{Resource, ResourceExt, runtime::controller::Action};
+use kube::{
+    Resource, ResourceExt,
+    runtime::{controller::Action, reflector::ObjectRef},
+};
 use tracing::Instrument;
 
 use crate::{
     api::IntegrationCredential,
     asked::Asked,
-    cache::{LAG, Written, is_stale},
+    cache::{LAG, Memory, Written, is_stale},
     clock::Moment,
     context::Context,
     finalizer,
     lock::observer::{GateSight, STUCK_AFTER},
     pass::Pass,
-    plan::{Decision, Seen, is_asked_differently, known_generation, plan},
+    plan::{Decision, Seen, is_asked_differently, is_urgent, known_generation, plan},
     provider::Found,
+    queue::{Kind, Turn},
 };
+
+/// When one that waits for its turn is looked at again: it may have become urgent.
+const MEANWHILE: Duration = Duration::from_secs(10);
+
+type MyTurn = Turn<ObjectRef<IntegrationCredential>>;
 
 /// A panic in one reconcile must end neither the controller nor anybody else's exchange.
 pub async fn guarded(
@@ -57,14 +66,23 @@ pub fn error_policy(_: Arc<IntegrationCredential>, error: &Infallible, _: Arc<Co
 }
 
 /// A credential that is deleted.
-async fn end(credential: Arc<IntegrationCredential>, context: Arc<Context>) -> Action {
+async fn end(
+    credential: Arc<IntegrationCredential>,
+    context: Arc<Context>,
+    called: Option<MyTurn>,
+) -> Action {
+    let key = ObjectRef::from_obj(&*credential);
     if !finalizer::is_on(credential.meta()) {
         // Garbage collection takes what belongs to it.
+        context.queue.leave(&key);
         context.forget(&credential);
         return Action::await_change();
     }
     let Some(under_way) = context.begin(&credential) else {
         return context.hurry(&credential);
+    };
+    let Some(_turn) = called.or_else(|| context.queue.take(&key, Kind::Urgent)) else {
+        return Action::requeue(MEANWHILE);
     };
     let worker = Arc::clone(&context);
     let end = async move {
@@ -76,10 +94,14 @@ async fn end(credential: Arc<IntegrationCredential>, context: Arc<Context>) -> A
 
 async fn reconcile(mut credential: Arc<IntegrationCredential>, context: Arc<Context>) -> Action {
     context.caches.filled.wait().await;
+    let key = ObjectRef::from_obj(&*credential);
+    let called = context.queue.called(&key);
     if credential.meta().deletion_timestamp.is_some() {
-        return end(credential, context).await;
+        return end(credential, context, called).await;
     }
     let Some(under_way) = context.begin(&credential) else {
+        context.tell_running(&credential);
+        Box::pin(context.follow_policy_meanwhile(&credential)).await;
         return Action::requeue(LAG);
     };
     let mut memory = context.recall(&credential);
@@ -90,8 +112,8 @@ async fn reconcile(mut credential: Arc<IntegrationCredential>, context: Arc<Cont
             return Action::requeue(LAG);
         }
         match context.current(&credential).await {
-            Some(current) => credential = current,
-            None => return Action::requeue(LAG),
+            Ok(Some(current)) => credential = current,
+            Ok(None) | Err(_) => return Action::requeue(LAG),
         }
     }
     if let Some(change) = context.finalizer_change(&credential)
@@ -108,7 +130,7 @@ async fn reconcile(mut credential: Arc<IntegrationCredential>, context: Arc<Cont
     let inputs = context.caches.inputs(&credential, found.as_ref());
     let mut asked = context.asked(&credential);
     let gate = context.gate(&credential);
-    let (decision, dead, target, differently) = context.caches.with_facts(
+    let (decision, kind, dead, target, differently) = context.caches.with_facts(
         &credential,
         &memory,
         &inputs,
@@ -116,8 +138,15 @@ async fn reconcile(mut credential: Arc<IntegrationCredential>, context: Arc<Cont
         (&asked, gate),
         |facts| {
             let differently = is_asked_differently(&credential, facts);
+            let decision = plan(&credential, facts);
+            let kind = if is_urgent(&credential, facts, decision) {
+                Kind::Urgent
+            } else {
+                Kind::Due
+            };
             (
-                plan(&credential, facts),
+                decision,
+                kind,
                 facts.reported_dead,
                 facts.target,
                 differently,
@@ -142,20 +171,13 @@ async fn reconcile(mut credential: Arc<IntegrationCredential>, context: Arc<Cont
         Decision::Refresh | Decision::Repair | Decision::Open => false,
     };
     if idle {
+        context.queue.leave(&key);
         memory.inputs = Some(inputs);
-        let late = memory.target.as_ref().is_some_and(Written::may_be_late);
-        context.remember(&credential, memory);
-        if late {
-            return Action::requeue(LAG);
-        }
-        context.answer_wants(&credential).await;
-        let action = Box::pin(context.idle(&credential)).await;
-        if gate == GateSight::Closed {
-            // Its writer opens it, or is dead.
-            return Action::requeue(STUCK_AFTER);
-        }
-        return action;
+        return idle_until(&credential, &context, memory, gate).await;
     }
+    let Some(_turn) = called.or_else(|| context.queue.take(&key, kind)) else {
+        return Action::requeue(MEANWHILE);
+    };
     let worker = Arc::clone(&context);
     let work = async move {
         let _under_way = under_way;
@@ -167,6 +189,27 @@ async fn reconcile(mut credential: Arc<IntegrationCredential>, context: Arc<Cont
         }
     };
     context.make(work).await
+}
+
+/// There is nothing to do: when to look again.
+async fn idle_until(
+    credential: &Arc<IntegrationCredential>,
+    context: &Context,
+    memory: Memory,
+    gate: GateSight,
+) -> Action {
+    let late = memory.target.as_ref().is_some_and(Written::may_be_late);
+    context.remember(credential, memory);
+    if late {
+        return Action::requeue(LAG);
+    }
+    context.answer_wants(credential, false).await;
+    let action = Box::pin(context.idle(credential)).await;
+    if gate == GateSight::Closed {
+        // Its writer opens it, or is dead.
+        return Action::requeue(STUCK_AFTER);
+    }
+    action
 }
 
 /// Does what was decided.

@@ -35,7 +35,7 @@ use crate::{
     failure::{Failure, Reason},
     lock::{
         gate::{Drained, Entered, Gate, Gates, Opened, Wish},
-        protocol::{Durations, Mode, Priority, Unresolved},
+        protocol::{Drains, Durations, Mode, Priority, Unresolved},
     },
     oauth::{
         endpoint::Endpoint,
@@ -255,7 +255,11 @@ fn wish(tools: &Tools, subject: &Subject, now: Timestamp) -> Wish {
         priority,
         durations,
         mode: mode(credential),
-        drains: priority != Priority::Refresh || !survives,
+        drains: if priority == Priority::Refresh && survives {
+            Drains::WhereUnsure
+        } else {
+            Drains::Always
+        },
         patience,
         urgent: !has_token || !scheduled || patience < FAIRNESS_ALLOWANCE,
     }
@@ -273,7 +277,7 @@ pub fn wish_to_end(
         priority: Priority::Delete,
         durations,
         mode: mode(credential),
-        drains: true,
+        drains: Drains::Always,
         patience: plan::patience(credential, &durations, false, now),
         urgent: true,
     }
@@ -409,16 +413,19 @@ fn age(status: &CredentialStatus, now: Timestamp) -> Option<Duration> {
     Duration::try_from(now.duration_since(issued.0)).ok()
 }
 
-fn is_new(seed: &Seed, credential: &IntegrationCredential) -> bool {
-    // One that was refused, or used before, is not made new by being there still.
+/// Whether a seed is the one that is said not to be used: it is not made new by being there still.
+#[must_use]
+pub fn is_rejected(seed: &Seed, credential: &IntegrationCredential) -> bool {
     let status = credential.status.as_ref();
     let rejected = status.is_some_and(|s| condition(s, SEED_REJECTED).is_some());
     let looked_at = status.and_then(|s| s.grant.as_ref()?.seed_resource_version.clone());
-    if rejected && looked_at == seed.resource_version {
-        return false;
-    }
+    rejected && looked_at == seed.resource_version
+}
+
+fn is_new(seed: &Seed, credential: &IntegrationCredential) -> bool {
     let known = credential.status.as_ref().and_then(|s| s.grant.as_ref());
-    known.and_then(|g| g.seed_fingerprint.as_ref()) != Some(&seed.fingerprint)
+    let known = known.and_then(|g| g.seed_fingerprint.as_ref());
+    known != Some(&seed.fingerprint) && !is_rejected(seed, credential)
 }
 
 fn done(report: Report, gate_missing: bool) -> Outcome {

@@ -37,6 +37,19 @@ pub fn check<'a>(
     }
 }
 
+/// Whether two credentials are known to have the refresh token of one authorization, and the other stays.
+#[must_use]
+pub fn share(credential: &IntegrationCredential, other: &IntegrationCredential) -> bool {
+    let of = |credential: &IntegrationCredential| {
+        let grant = credential.status.as_ref().and_then(|s| s.grant.as_ref());
+        grant.and_then(|g| g.seed_fingerprint.clone())
+    };
+    let stays = other.metadata.deletion_timestamp.is_none();
+    stays
+        && credential.uid() != other.uid()
+        && of(credential).is_some_and(|own| of(other) == Some(own))
+}
+
 fn has_presented(credential: &IntegrationCredential, seed: &Seed) -> bool {
     let grant = credential.status.as_ref().and_then(|s| s.grant.as_ref());
     grant.and_then(|g| g.seed_fingerprint.as_ref()) == Some(&seed.fingerprint)
@@ -107,6 +120,21 @@ mod tests {
         check(credential, &seed, &description, others)
             .err()
             .map(|f| f.message)
+    }
+
+    #[test]
+    fn a_refresh_token_is_shared_by_those_who_have_presented_it_and_stay() {
+        let alice = credential("alice", "a", 2, Some("f1"));
+        let mut bob = credential("bob", "b", 1, Some("f1"));
+        assert!(share(&alice, &bob) && share(&bob, &alice));
+        assert!(!share(&alice, &alice));
+        assert!(!share(&alice, &credential("other", "b", 1, Some("f2"))));
+        assert!(!share(
+            &credential("new", "a", 2, None),
+            &credential("too", "a", 2, None)
+        ));
+        bob.metadata.deletion_timestamp = bob.metadata.creation_timestamp.clone();
+        assert!(!share(&alice, &bob));
     }
 
     #[test]

@@ -26,7 +26,8 @@ pub struct ProviderStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoints: Option<ProviderEndpoints>,
 
-    /// The client's identifier, which is no secret.
+    /// The client's identifier, where the object itself or the operator's environment states it. One that stands in a
+    /// Secret is not shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
 

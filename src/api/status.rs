@@ -176,4 +176,6 @@ pub enum RevocationOutcome {
     RevocationFailed,
     /// The provider offers no revocation.
     RevocationNotSupported,
+    /// It was not asked for: another credential has the same refresh token.
+    RevocationSkipped,
 }

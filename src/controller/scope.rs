@@ -17,7 +17,7 @@ use kube::{
     core::PartialObjectMeta,
     runtime::{
         Controller,
-        controller::Config as Concurrency,
+        controller::{self, Config as Concurrency},
         reflector::{ObjectRef, Store},
         watcher,
     },
@@ -38,6 +38,7 @@ use crate::{
         Discovery, Resolver,
         controller::{Keeper, Watched},
     },
+    queue::{AT_A_TIME, Queue},
     reconcile::{error_policy, guarded},
     refresh::Tools,
     spread::spread,
@@ -45,8 +46,8 @@ use crate::{
     watch::{Filled, Shared, observed, share, wanted, watched, watched_metadata},
 };
 
-/// How many credentials are worked on at a time, in each scope.
-const CONCURRENCY: u16 = 64;
+/// How many credentials are looked at at a time, in each scope: all that are worked on, and some besides.
+const CONCURRENCY: u16 = AT_A_TIME + 32;
 
 /// Watches and reconciles one scope until shutdown.
 pub(super) async fn control(
@@ -97,13 +98,14 @@ pub(super) async fn control(
         labels: Arc::clone(&labels),
         filled: filled.clone(),
     };
+    let (queue, mut called) = Queue::new();
     let context = Arc::new(Context::new(
         client.clone(),
         caches,
         Arc::clone(&tools),
         Arc::clone(&resolver),
-        &config.identity,
-        attempts,
+        queue,
+        (&config.identity, attempts),
     ));
     let of_secret = credentials.clone();
     let concerned = select_all([
@@ -127,6 +129,7 @@ pub(super) async fn control(
         })
         .watches_stream(leases, |lease| wanted(&lease))
         .reconcile_on(spread(concerned))
+        .reconcile_on(stream::poll_fn(move |task| called.poll_recv(task)))
         .graceful_shutdown_on(tools.shutdown.clone().cancelled_owned())
         .run(guarded, error_policy, Arc::clone(&context));
     let keeper = keep_providers(
@@ -136,18 +139,17 @@ pub(super) async fn control(
         (secrets, next_secrets()),
         filled,
     );
-    let scope = scope.unwrap_or("all namespaces").to_owned();
-    let announced = async {
-        context.caches.filled.wait().await;
-        readiness.ready.fetch_add(1, Ordering::Relaxed);
-        tracing::info!(scope, "caches filled");
-        future::pending::<()>().await;
-    };
+    let announced = announce(&context, scope, &readiness);
     let reconciled = controller.for_each(|result| {
-        if let Err(error) = result {
-            tracing::debug!(%error, "reconcile ended");
+        match result {
+            // Deleted while it waited for its turn.
+            Err(controller::Error::ObjectNotFound(gone)) => {
+                context.queue.leave(&gone.into_kind_unchecked(()));
+            }
+            Err(error) => tracing::debug!(%error, "reconcile ended"),
+            Ok(_) => {}
         }
-        std::future::ready(())
+        future::ready(())
     });
     let aside = async {
         tokio::select! {
@@ -199,6 +201,15 @@ fn keep_providers(
         filled,
     )
     .run(changes, by_secret)
+}
+
+/// Says when everything is known that decisions need. Never ends.
+async fn announce(context: &Context, scope: Option<&str>, readiness: &Readiness) {
+    context.caches.filled.wait().await;
+    readiness.ready.fetch_add(1, Ordering::Relaxed);
+    let scope = scope.unwrap_or("all namespaces");
+    tracing::info!(scope, "caches filled");
+    future::pending::<()>().await;
 }
 
 /// Lets go what a credential left behind whose finalizer somebody took off.

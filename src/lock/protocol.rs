@@ -35,7 +35,7 @@ pub use self::{
     },
     outcome::{Merge, Rival, is_settled, merge},
     stopwatch::Stopwatches,
-    writer::{Attempt, End, Writer, WriterAsk},
+    writer::{Attempt, Drains, End, Writer, WriterAsk},
 };
 
 /// The bound on how much faster or slower than true time any clock involved may run.

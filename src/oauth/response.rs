@@ -132,23 +132,31 @@ fn tokens(body: &Body, description: &Description) -> TokenResponse {
     );
     let refresh_lifetime = value(&at.refresh_expires_in, "/refresh_token_expires_in")
         .or_else(|| value(&at.refresh_expires_in, "/refresh_expires_in"));
+    let refresh_token = text(&at.refresh_token, "/refresh_token");
+    // Whatever a description points at: a refresh token is never handed out as something else.
+    let holds_it = |text: &str| {
+        let token = refresh_token.as_deref().filter(|token| !token.is_empty());
+        token.is_some_and(|token| text.contains(token))
+    };
     let metadata = at.metadata.iter().filter_map(|(key, pointer)| {
         let value = match body.at(pointer)? {
             Value::String(text) => text,
             Value::Null => return None,
             other => other.to_string(),
         };
-        Some((key.clone(), value))
+        (!holds_it(&value)).then(|| (key.clone(), value))
     });
+    let metadata = metadata.collect();
+    let access_token = access_token.filter(|token| Some(token) != refresh_token.as_ref());
     TokenResponse {
         access_token: access_token.map(SecretString::from),
-        refresh_token: text(&at.refresh_token, "/refresh_token").map(SecretString::from),
+        metadata,
+        refresh_token: refresh_token.map(SecretString::from),
         token_type: text(&at.token_type, "/token_type").unwrap_or_else(|| "Bearer".to_owned()),
         lifetime,
         refresh_lifetime: lifetime::span(refresh_lifetime.as_ref(), unit),
         scopes: scopes(value(&at.scope, "/scope").as_ref(), description),
         id_token: text(&at.id_token, "/id_token").map(SecretString::from),
-        metadata: metadata.collect(),
     }
 }
 
@@ -175,6 +183,20 @@ mod tests {
     use serde_json::{Map, json};
 
     use super::*;
+
+    #[test]
+    fn a_refresh_token_is_handed_out_as_nothing_else() {
+        let description = described(json!({"response": {
+            "accessToken": "/refresh_token",
+            "metadata": {"user": "/user", "all": "/user/whole", "token": "/refresh_token"},
+        }}));
+        let body = json!({"access_token": "at", "refresh_token": "secret-rt",
+            "user": {"id": 7, "whole": {"refresh_token": "secret-rt"}}});
+        let found = super::tokens(&Body::read(body.to_string().as_bytes()), &description);
+        assert!(found.access_token.is_none());
+        assert!(found.refresh_token.is_some());
+        assert!(found.metadata.is_empty());
+    }
 
     fn described(description: Value) -> Description {
         serde_json::from_value(description).unwrap()

@@ -41,8 +41,10 @@ impl Context {
         };
         if !asked.only_open {
             match self.agree(&credential).await {
-                // A gate that nobody keeps is opened all the same.
-                Ok(Some(report)) if self.gate(&credential) != GateSight::Stuck => {
+                // A gate that nobody keeps is opened all the same, and one is told what the spec says of the lock.
+                Ok(Some(report))
+                    if self.gate(&credential) != GateSight::Stuck && is_acted_upon(&credential) =>
+                {
                     return Ok(done(report));
                 }
                 Ok(_) => {}
@@ -90,6 +92,12 @@ impl Context {
             interval.saturating_sub(Moment::now().elapsed(at))
         })
     }
+}
+
+/// Whether this spec was carried out before.
+fn is_acted_upon(credential: &IntegrationCredential) -> bool {
+    let observed = credential.status.as_ref().map(|s| s.observed_generation);
+    observed == Some(credential.metadata.generation)
 }
 
 /// How long what was read of a source answers those who ask for something newer.

@@ -61,14 +61,14 @@ impl Context {
     /// Brings a credential to its end. Only for one that is being deleted and carries the finalizer.
     pub async fn end(self: Arc<Self>, credential: Arc<IntegrationCredential>) -> Action {
         // Somebody may have taken the finalizer off, or another replica have done the work.
-        let Some(credential) = self.current(&credential).await else {
-            self.forget(&credential);
-            return Action::requeue(UNCLEAR);
+        let credential = match self.current(&credential).await {
+            Ok(Some(current)) if finalizer::is_on(&current.metadata) => current,
+            Ok(_) => {
+                self.forget(&credential);
+                return Action::await_change();
+            }
+            Err(error) => return Action::requeue(retry(&error, "get the credential")),
         };
-        if !finalizer::is_on(&credential.metadata) {
-            self.forget(&credential);
-            return Action::await_change();
-        }
         let mut end = End {
             context: &self,
             ends: self.ends(&credential),
@@ -122,7 +122,9 @@ impl End<'_> {
             match self.next() {
                 Step::Release => return true,
                 Step::Close(pause) => {
-                    if !self.sleep(pause).await {
+                    // Whoever kept the gate may have been another replica, which has brought it to its end.
+                    let waited = !pause.is_zero();
+                    if !self.sleep(pause).await || (waited && self.is_over().await) {
                         return false;
                     }
                     match self.close().await {
@@ -172,6 +174,12 @@ impl End<'_> {
         let cached = self.context.caches.credentials.get(&key);
         let cached = cached.filter(|cached| cached.uid() == self.credential.uid());
         finalizer::is_wanted(cached.as_deref().unwrap_or(&self.credential))
+    }
+
+    /// Whether somebody else has ended it: it is gone, or carries the finalizer no more.
+    async fn is_over(&self) -> bool {
+        let current = self.context.current(&self.credential).await;
+        current.is_ok_and(|current| current.is_none_or(|now| !finalizer::is_on(&now.metadata)))
     }
 
     /// False: the process is about to end.
@@ -340,6 +348,9 @@ impl End<'_> {
                 "RevocationNotSupported",
                 explain::revocation_not_supported(&self.credential, why),
             ),
+            RevocationOutcome::RevocationSkipped => {
+                (false, "RevocationSkipped", explain::revocation_skipped(why))
+            }
         };
         tracing::info!(reason, message, "the credential's end");
         self.note(|progress, _| progress.outcome = Some(outcome))
@@ -376,11 +387,7 @@ impl End<'_> {
                 }
                 Err(()) => {
                     // Without it, there is nothing to count for.
-                    let current = self.context.current(&self.credential).await;
-                    if current.is_some_and(|current| !finalizer::is_on(&current.metadata)) {
-                        return Err(Interrupted);
-                    }
-                    if !self.sleep(UNCLEAR).await {
+                    if self.is_over().await || !self.sleep(UNCLEAR).await {
                         return Err(Interrupted);
                     }
                 }

@@ -27,6 +27,7 @@ impl Context {
         }
         let (current, history) = join(self.current(credential), self.has_history(credential)).await;
         // Where it has a status already, or is another one, the cache is behind and the event comes.
+        let current = current.map_err(|error| retry(&error, "get the credential"))?;
         let current = current
             .filter(|current| current.status.is_none())
             .ok_or(SOON)?;
@@ -64,7 +65,7 @@ impl Context {
     /// Whether the credential has a first status by now: this one, or that of another who had the first
     /// look at the same time and found the gate. Whoever has obtained a token has been here before.
     async fn has_first_status(&self, credential: &IntegrationCredential) -> bool {
-        let current = self.current(credential).await;
+        let current = self.current(credential).await.ok().flatten();
         let status = current.and_then(|current| current.status.clone());
         status.is_some_and(|status| status.token.is_none())
     }

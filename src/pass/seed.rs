@@ -11,6 +11,7 @@ use crate::{
     context::{Context, SOON},
     failure::{Failure, Reason},
     plan::RECHECK,
+    refresh::is_rejected,
     secret::{
         ValueError,
         referenced::Purpose,
@@ -46,8 +47,9 @@ impl Context {
             .and_then(|g| g.seed_fingerprint.as_ref());
         let is_new = match self.seed(credential).await {
             Ok(seed) => {
-                known != Some(&seed.fingerprint)
-                    || status::condition(&status, status::SEED_REJECTED).is_some()
+                let is_other = known != Some(&seed.fingerprint)
+                    || status::condition(&status, status::SEED_REJECTED).is_some();
+                is_other && !is_rejected(&seed, credential)
             }
             // Not looked at.
             Err(failure) if failure.reason == Reason::APIServerError => {

@@ -64,6 +64,8 @@ pub enum Way {
     Known,
     /// The provider has no revocation endpoint.
     NotSupported(String),
+    /// Another credential has the same refresh token. With which.
+    Shared(String),
     /// The provider object, or what it names, is gone or unusable. With why.
     Refused(String),
     /// It cannot be found out now. With why.
@@ -140,6 +142,9 @@ pub fn next(facts: &Facts<'_>) -> Step {
         }
         (Way::NotSupported(why), _) | (Way::Known, Some(Verdict::NotSupported(why))) => {
             return Step::Conclude(RevocationOutcome::RevocationNotSupported, why.clone());
+        }
+        (Way::Shared(why), _) => {
+            return Step::Conclude(RevocationOutcome::RevocationSkipped, why.clone());
         }
         (Way::Refused(why), _)
         | (Way::Known, Some(Verdict::Refused(why) | Verdict::InvalidClient(why))) => {

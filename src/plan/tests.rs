@@ -549,6 +549,11 @@ fn an_older_grant_that_was_put_back_is_not_presented() {
         ..lasting
     };
     assert_eq!(step(&mended), Step::Adopt);
+    // The backup does not know of the seed that was adopted after it.
+    let mut status = mended.status.clone();
+    status["grant"] = json!({"seedFingerprint": "new"});
+    let known = Scene { status, ..mended };
+    assert_eq!(reason(&step(&known)), Some(Reason::GrantRestored));
 }
 
 #[test]

@@ -174,7 +174,9 @@ impl Resolver {
         };
         let mut read = Seen::default();
         let id = clients.id(client, &mut read).await;
-        seen.client_id = seen.check(id);
+        // One from a Secret is for those to see who may read that Secret: whatever key is named stands there.
+        let is_public = client.id_secret_key_ref.is_none();
+        seen.client_id = seen.check(id).filter(|_| is_public);
         let is_app = grants == Some(&[GrantType::GitHubAppInstallation]);
         let authentication = description.client_auth();
         let (_, missing) = clients

@@ -132,12 +132,13 @@ impl Resolver {
             let asked = Asked {
                 provider: reference,
                 endpoint,
-                name: &template::fill(&name, &variables).unwrap_or(name),
+                name: &template::fill(&name, &variables).unwrap_or_else(|_| name.clone()),
                 issuer: &issuer,
                 ca_bundle: provider.ca_bundle.as_deref(),
                 authorities: authorities.as_ref(),
             };
             Box::pin(self.discovery.complete(&mut description, &asked)).await?;
+            check_discovered(&name, &issuer, &description, credential)?;
         }
         let Some(token_url) = &description.token_url else {
             return Err(incomplete(
@@ -162,9 +163,8 @@ impl Resolver {
         let is_app = oauth2.grant_type == GrantType::GitHubAppInstallation;
         let (client_id, client_secrets) = match &provider.client {
             Some(client) => {
-                let mut seen = Seen::default();
+                let (mut seen, authentication) = (Seen::default(), description.client_auth());
                 let id = clients.id(client, &mut seen).await?;
-                let authentication = description.client_auth();
                 let secrets = clients.secrets(client, authentication, is_app, &mut seen);
                 (id, secrets.await?)
             }
@@ -241,6 +241,34 @@ fn check_hosts(
     ];
     let mut urls = urls.into_iter().flatten();
     urls.try_for_each(|url| check_host(url, description, credential))
+}
+
+/// Whether an issuer that a credential chooses sends requests elsewhere: whoever administers one tenant of it would have
+/// the client's secret sent there.
+fn check_discovered(
+    name: &str,
+    issuer: &Url,
+    description: &Description,
+    credential: &IntegrationCredential,
+) -> Result<(), Failure> {
+    let oauth2 = credential.oauth2();
+    let mut variables = template::names(name).into_iter();
+    if !variables.any(|name| oauth2.variables.contains_key(name)) {
+        return Ok(());
+    }
+    let urls = [&description.token_url, &description.refresh_url];
+    for url in urls.into_iter().flatten() {
+        let is_there = Url::parse(url).is_ok_and(|url| url.origin() == issuer.origin());
+        if !is_there {
+            return Err(incomplete(
+                &oauth2.provider_ref,
+                &format!(
+                    "the issuer {issuer}, which the credential's variables choose, names an endpoint at another host; set spec.tokenUrl in the provider object"
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn check_host(

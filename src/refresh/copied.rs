@@ -16,7 +16,7 @@ use crate::{
     failure::Failure,
     lock::{
         gate::{Gate, Wish},
-        protocol::Priority,
+        protocol::{Drains, Priority},
     },
     provider,
     request::RequestError,
@@ -63,12 +63,13 @@ pub async fn look(tools: &Tools, credential: &IntegrationCredential) -> Result<L
     };
     let name = kind.source().unwrap_or_default();
     let found = secrets.get(&namespace, name).await?;
-    let source = Source::read(credential, kind, found.as_ref()).and_then(|source| {
-        let allowed = found
-            .as_ref()
-            .map(|found| secrets.check_referenced(found, Purpose::Source));
-        allowed.transpose().map(|_| source)
-    });
+    // Nothing is said of what must not be read.
+    let allowed = found
+        .as_ref()
+        .map(|found| secrets.check_referenced(found, Purpose::Source));
+    let source = allowed
+        .transpose()
+        .and_then(|_| Source::read(credential, kind, found.as_ref()));
     Ok(Look {
         adopts: matches!(claim, Some(Claim::Offered { .. })),
         target,
@@ -106,7 +107,7 @@ pub(super) fn wish(credential: &IntegrationCredential, exchange_timeout: Duratio
         priority: Priority::Update,
         durations,
         mode: mode(credential),
-        drains: false,
+        drains: Drains::WhereUnsure,
         patience: durations.longest_drain(),
         urgent: true,
     }

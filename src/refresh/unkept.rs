@@ -9,7 +9,7 @@ use crate::{
     api::IntegrationCredential,
     lock::{
         gate::{Drained, Entered, Wish},
-        protocol::Priority,
+        protocol::{Drains, Priority},
     },
 };
 
@@ -22,7 +22,7 @@ pub async fn open_unkept(tools: &Tools, credential: &Arc<IntegrationCredential>)
         durations,
         mode: mode(credential),
         // Nothing is exchanged that could end their token.
-        drains: false,
+        drains: Drains::Never,
         patience: Duration::ZERO,
         urgent: true,
     };

@@ -80,7 +80,11 @@ pub(super) async fn with_grant(
     };
     match (step, &base.grant, &subject.seed) {
         (Step::Publish { unresolved }, Some(grant), _) => {
-            let report = published(tools, subject, grant).await;
+            if let Some(stored) = &stored {
+                tools.secrets.label_grant(credential, stored).await;
+            }
+            let mut report = published(tools, subject, grant).await;
+            report.aside = is_refused(credential, grant);
             Some(Opening {
                 generation: Some(grant.token.generation),
                 report,
@@ -124,6 +128,14 @@ pub(super) async fn with_grant(
         // A step names what it was decided from.
         (Step::Publish { .. } | Step::Refresh | Step::Adopt, _, _) => None,
     }
+}
+
+/// Whether the provider has refused this grant already: what nobody asked it about mends that not.
+fn is_refused(credential: &IntegrationCredential, grant: &Grant) -> bool {
+    let status = credential.status.as_ref();
+    let last = status.and_then(|s| s.refresh.as_ref()?.last_error.as_ref());
+    let is_dead = last.is_some_and(|error| Reason::is_terminal(&error.reason));
+    is_dead && grant.token.generation <= plan::known_generation(status)
 }
 
 /// The grant as it was read behind the gate.

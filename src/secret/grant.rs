@@ -260,8 +260,15 @@ pub fn merge(
     stored: &Grant,
 ) -> Merge {
     let spent = spent.expose_secret();
+    let is_ours = stored.attempt == ours.attempt;
+    let seed = ours.seeds.last().filter(|_| adopting && !is_ours);
+    if seed.is_some_and(|seed| stored.verdict(&seed.fingerprint) != Verdict::New) {
+        // Another attempt has presented the same seed meanwhile: what came of that counts, and this one's tokens may
+        // have ended with it.
+        return Merge::Drop;
+    }
     protocol::merge(Rival {
-        is_ours: stored.attempt == ours.attempt,
+        is_ours,
         generation: stored.token.generation,
         has_moved: stored.token.generation > base,
         holds_the_spent_token: stored.refresh_token.expose_secret() == spent,
@@ -409,5 +416,16 @@ mod tests {
         );
         // A new authorization that the provider took is kept.
         assert_eq!(merge(&ours, &raised, true), Merge::Write(9));
+        // Unless another attempt has presented it again, and that was refused: it may have ended with that.
+        let mut adopted = ours.clone();
+        adopted.remember("seed", true);
+        assert_eq!(merge(&adopted, &base, true), Merge::Write(4));
+        let mut refused = base.clone();
+        refused.remember("seed", false);
+        assert_eq!(merge(&adopted, &refused, true), Merge::Drop);
+        let mut again = raised.clone();
+        again.remember("seed", true);
+        assert_eq!(merge(&adopted, &again, true), Merge::Drop);
+        assert_eq!(merge(&adopted, &adopted.clone(), true), Merge::Stored);
     }
 }

@@ -99,7 +99,7 @@ impl Secrets {
         let why = if stored.immutable == Some(true) {
             "immutable, so that the next refresh token could not be stored"
         } else if stored.metadata.deletion_timestamp.is_some() {
-            "being deleted"
+            "being deleted, and would be gone with the next refresh token; keep a copy (kubectl get -o yaml), take the finalizer off it, and create it again"
         } else {
             return Ok(());
         };
@@ -139,6 +139,22 @@ impl Secrets {
                 let what = format!("create Secret {}", credential.grant_name());
                 Err(error.failure(&what))
             }
+        }
+    }
+
+    /// Puts the labels of a grant back, where somebody took them off: without them it looks as if it were gone.
+    pub async fn label_grant(&self, credential: &IntegrationCredential, stored: &Secret) {
+        let name = credential.grant_name();
+        let mut labelled = stored.clone();
+        own(&mut labelled, credential, &name, "grant");
+        if labelled.metadata.labels == stored.metadata.labels {
+            return;
+        }
+        let api = self.api(&credential.namespace().unwrap_or_default());
+        if let Err(error) = bounded(api.replace(&name, &PostParams::default(), &labelled)).await {
+            let failure = error.failure(&format!("label Secret {name}"));
+            let reason = failure.reason.as_str();
+            tracing::warn!(reason, message = failure.message, "grant not labelled");
         }
     }
 

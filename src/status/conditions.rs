@@ -15,8 +15,11 @@ use crate::{
 
 pub(super) fn set_seed_condition(status: &mut CredentialStatus, report: &Report, now: Timestamp) {
     let mut set = Setter::new(status, now);
+    // What failed before it came to the seed says nothing of it.
+    let says_nothing = report.failure.is_some() && report.seed_fingerprint.is_none();
     match &report.seed_rejected {
         Some(message) => set.set(SEED_REJECTED, "True", "SeedRejected", message),
+        None if says_nothing => {}
         None => set.remove(SEED_REJECTED),
     }
 }

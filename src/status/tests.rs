@@ -40,6 +40,20 @@ fn said(status: &CredentialStatus) -> String {
 }
 
 #[test]
+fn a_seed_that_is_not_used_stays_so_where_a_refresh_fails_before_it_comes_to_it() {
+    let refused = Report {
+        seed_rejected: Some("superseded".to_owned()),
+        ..success(1, 0)
+    };
+    let status = after(&credential(None), &refused, at(0));
+    assert!(condition(&status, SEED_REJECTED).is_some());
+    let failed = after(&credential(Some(status)), &failure(R::ProviderError), at(1));
+    assert!(condition(&failed, SEED_REJECTED).is_some());
+    let well = after(&credential(Some(failed)), &success(2, 2), at(2));
+    assert!(condition(&well, SEED_REJECTED).is_none());
+}
+
+#[test]
 fn every_transition() {
     let none = || first(&credential(None), at(0));
     let valid = || after(&credential(Some(none())), &success(1, 0), at(0));

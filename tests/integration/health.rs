@@ -11,7 +11,7 @@ use kube::{
 };
 use mlua::{Lua, LuaSerdeExt};
 use serde_json::{Value, json};
-use tokenward::api::IntegrationCredential;
+use tokenward::{api::IntegrationCredential, manager::CredentialManager};
 
 use crate::{
     oauth_server::Fault,
@@ -159,6 +159,11 @@ async fn argo_cd_and_flux_understand_what_an_operator_says_of_its_credentials() 
 
     // By the operator.
     let mut operator = fixture.operator();
+    fixture.seed("draining").await;
+    fixture.user("draining", json!({})).await;
+    fixture.ready("draining").await;
+    let manager = CredentialManager::new(fixture.client.clone(), fixture.namespace.clone());
+    let hold = manager.acquire("draining").await.unwrap();
     for name in ["valid", "refreshing", "suspended", "stalled-but-valid"] {
         fixture.machine(name, json!({})).await;
     }
@@ -184,6 +189,7 @@ async fn argo_cd_and_flux_understand_what_an_operator_says_of_its_credentials() 
     fixture.oauth.fail_always(Fault::json(503, &json!({})));
     let again = json!({"metadata": {"annotations": {"tokenward.dev/refresh-requested": "1"}}});
     patch(&fixture, "refreshing", again.clone()).await;
+    patch(&fixture, "draining", again).await;
     let gone = json!({"spec": {"oauth2": {"providerRef": {"name": "gone"}}}});
     patch(&fixture, "stalled-but-valid", gone).await;
     patch(&fixture, "suspended", json!({"spec": {"suspend": true}})).await;
@@ -191,12 +197,14 @@ async fn argo_cd_and_flux_understand_what_an_operator_says_of_its_credentials() 
         fixture.until(name, state, |c| is(c, state, type_)).await;
     };
     wanted("refreshing", "Refreshing", "Reconciling").await;
+    wanted("draining", "Refreshing", "Reconciling").await;
     wanted("stalled-but-valid", "Valid", "Stalled").await;
     wanted("suspended", "Valid", "Suspended").await;
     wanted("pending", "Pending", "Reconciling").await;
     wanted("stalled", "Pending", "Stalled").await;
     wanted("expired", "Expired", "Reconciling").await;
     operator.kill();
+    hold.release().await;
     patch(&fixture, "stale", json!({"spec": {"title": "changed"}})).await;
 
     let flux = Flux::new(&fixture).await;
@@ -207,6 +215,7 @@ async fn argo_cd_and_flux_understand_what_an_operator_says_of_its_credentials() 
     for (name, by_argo, by_flux, words) in [
         ("valid", "Healthy", "Current", "the token is valid"),
         ("refreshing", "Healthy", "Current", "trying again"),
+        ("draining", "Healthy", "Current", "waiting for"),
         ("suspended", "Suspended", "Current", "To resume: kubectl"),
         ("pending", "Progressing", "InProgress", "no connection"),
         (

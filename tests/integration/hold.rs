@@ -331,3 +331,32 @@ async fn a_missing_credential_and_a_stalled_one_are_told_apart() {
     let error = manager.acquire("lost").await.err().unwrap();
     assert!(matches!(error, Error::UnknownProvider(_)), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_want_about_a_token_that_never_was_is_answered_and_asked_about_once() {
+    let fixture = Fixture::new("never-was", Duration::from_secs(3600)).await;
+    fixture.seed("alice").await;
+    let _operator = fixture.operator();
+    fixture.user("alice", json!({})).await;
+    fixture.ready("alice").await;
+    let want: Lease = serde_json::from_value(json!({
+        "metadata": {
+            "name": "alice.want.0123456789abcdef",
+            "labels": {"tokenward.dev/credential": "alice", "tokenward.dev/role": "want"},
+            "annotations": {"tokenward.dev/generation": "99", "tokenward.dev/owner": "test"},
+        },
+        "spec": {
+            "holderIdentity": "app/main/0123456789abcdef", "leaseDurationSeconds": 600,
+            "renewTime": format!("{:.6}", jiff::Timestamp::now()),
+        },
+    }))
+    .unwrap();
+    let leases = fixture.leases();
+    leases.create(&PostParams::default(), &want).await.unwrap();
+    eventually("an answer", async || {
+        let found = leases.get_opt("alice.want.0123456789abcdef").await.unwrap();
+        found.is_none().then_some(())
+    })
+    .await;
+    assert_eq!(fixture.oauth.request_count(), 1);
+}

@@ -304,3 +304,25 @@ async fn an_older_grant_that_was_put_back_is_told_and_not_presented() {
     fixture.ready("alice").await;
     assert_eq!(fixture.oauth.max_presentations(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_that_lost_its_labels_is_no_lost_grant_and_gets_them_back() {
+    let fixture = Fixture::new("grantlabel", HOUR).await;
+    fixture.seed("alice").await;
+    let _operator = fixture.operator();
+    fixture.user("alice", json!({})).await;
+    fixture.ready("alice").await;
+    let label = "tokenward.dev/watch";
+    edit(
+        &fixture,
+        "alice.grant",
+        json!({"metadata": {"labels": {label: null}}}),
+    )
+    .await;
+    eventually("the label", async || {
+        let grant = fixture.find_secret("alice.grant").await?;
+        grant.labels().contains_key(label).then_some(())
+    })
+    .await;
+    assert_eq!(fixture.oauth.request_count(), 1);
+}

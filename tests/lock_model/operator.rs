@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokenward::lock::protocol::{
-    Answer, Attempt, Elapsed, End, GateState, Holder, Priority, SeenHold, Stopwatches, Unresolved,
-    Version, Writer, WriterAsk,
+    Answer, Attempt, Drains, Elapsed, End, GateState, Holder, Priority, SeenHold, Stopwatches,
+    Unresolved, Version, Writer, WriterAsk,
 };
 
 use crate::{
@@ -94,7 +94,11 @@ impl Operator {
             priority: Priority::Refresh,
             durations: config.durations,
             mode: config.operators[index].mode,
-            drains: !config.survives,
+            drains: if config.survives {
+                Drains::WhereUnsure
+            } else {
+                Drains::Always
+            },
             patience: config.patience,
             open_for: None,
             now: Timestamp::UNIX_EPOCH,

@@ -8,7 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::{Client, Resource, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use uuid::Uuid;
 
 use super::{Gate, Running, key, lock};
@@ -20,11 +20,12 @@ use crate::{
         lease::Leases,
         observer::Observer,
         protocol::{
-            Attempt, Durations, End, GateState, Holder, Mode, Priority, Version, Writer, WriterAsk,
+            Attempt, Drains, Durations, End, GateState, Holder, Mode, Priority, Version, Writer,
+            WriterAsk,
         },
         wire::{self, GATE},
     },
-    request::RequestError,
+    request::{RequestError, optional},
 };
 
 /// The gates as this process sees and writes them.
@@ -34,6 +35,8 @@ pub struct Gates {
     running: Arc<Mutex<HashSet<String>>>,
     looks: Mutex<HashMap<String, Look>>,
     opened: Arc<Mutex<HashMap<String, Moment>>>,
+    /// Gates that this process has created and not looked at since.
+    created: Mutex<HashMap<String, Lease>>,
     /// The holds and wants.
     pub observer: Arc<Observer>,
 }
@@ -60,7 +63,7 @@ pub struct Wish {
     /// Who may hold the credential at a time.
     pub mode: Mode,
     /// Whether holders must have stopped before the token is exchanged.
-    pub drains: bool,
+    pub drains: Drains,
     /// For how long holders are waited for.
     pub patience: Duration,
     /// Whether it cannot leave the gate open for a moment first.
@@ -87,6 +90,7 @@ impl Gates {
             running: Arc::default(),
             looks: Mutex::default(),
             opened: Arc::default(),
+            created: Mutex::default(),
             observer: Arc::default(),
         }
     }
@@ -94,6 +98,7 @@ impl Gates {
     /// Forgets what was seen of the gate of a credential that is gone.
     pub fn forget(&self, credential: &IntegrationCredential) {
         lock(&self.looks).remove(&key(credential));
+        lock(&self.created).remove(&key(credential));
         let namespace = credential.namespace().unwrap_or_default();
         self.observer.forget(&namespace, &credential.name_any());
     }
@@ -112,7 +117,10 @@ impl Gates {
         let open = GateState::open(0, mode, durations);
         wire::write_gate(&open, &mut lease, Timestamp::now());
         match leases.create(&lease).await {
-            Ok(created) => Ok(Some(created)),
+            Ok(created) => {
+                lock(&self.created).insert(key(credential), created.clone());
+                Ok(Some(created))
+            }
             Err(RequestError::Conflict) => {
                 let found = leases.get(&credential.gate_name()).await?;
                 match found {
@@ -206,7 +214,14 @@ impl Gates {
                 WriterAsk::End(End::Busy(pause)) => return Ok(Entered::Busy(pause)),
                 WriterAsk::ReadGate => {
                     tries += 1;
-                    let found = match gate.leases.get(&credential.gate_name()).await {
+                    // As it was created is as good as a look: where it has changed since, it is not closed, and
+                    // looked at again.
+                    let created = lock(&self.created).remove(&key(credential));
+                    let found = match created {
+                        Some(created) => Ok(Some(created)),
+                        None => gate.leases.get(&credential.gate_name()).await,
+                    };
+                    let found = match found {
                         Ok(found) => found,
                         // A close that may have been stored must not be left behind unnoticed.
                         Err(RequestError::Unclear(_)) if gate.writer.may_have_closed() => {
@@ -218,8 +233,11 @@ impl Gates {
                     if let Some(found) = &found
                         && !is_of(found, credential)
                     {
-                        // Of a credential of the same name that is gone, and soon to be collected.
-                        gate.leases.withdraw(found).await;
+                        // Of a credential of the same name that is gone, and soon to be collected; unless it is this one
+                        // that is gone.
+                        if self.is_living(credential).await? {
+                            gate.leases.withdraw(found).await;
+                        }
                         return Ok(Entered::Busy(wish.durations.writer_lease / 3));
                     }
                     let unchanged_for = found
@@ -264,6 +282,14 @@ impl Gates {
         }
         look.last = now;
         now.elapsed(look.since)
+    }
+
+    /// Whether this very credential is there, and no other of its name.
+    async fn is_living(&self, credential: &IntegrationCredential) -> Result<bool, RequestError> {
+        let namespace = credential.namespace().unwrap_or_default();
+        let api: Api<IntegrationCredential> = Api::namespaced(self.client.clone(), &namespace);
+        let found = optional(api.get_metadata(&credential.name_any())).await?;
+        Ok(found.is_some_and(|found| found.uid() == credential.uid()))
     }
 
     fn leases(&self, credential: &IntegrationCredential) -> Leases {

@@ -23,9 +23,8 @@ pub struct Attempt {
     pub durations: Durations,
     /// The mode to publish.
     pub mode: Mode,
-    /// Whether holders must have stopped before the work begins. Not for a refresh under which the old
-    /// token lives on.
-    pub drains: bool,
+    /// Whether holders must have stopped before the work begins.
+    pub drains: Drains,
     /// For how long holders are waited for, from the close on; then their holds are deleted, however
     /// alive.
     pub patience: Duration,
@@ -33,6 +32,18 @@ pub struct Attempt {
     pub open_for: Option<Duration>,
     /// When the attempt begins; for people, and for a provider's grace period.
     pub now: Timestamp,
+}
+
+/// Whether holders must have stopped before the work behind a gate begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Drains {
+    /// In any case: the work ends their token.
+    Always,
+    /// Not for this work, under which the old token lives on; but where another writer may have done something else, or
+    /// who may hold changes.
+    WhereUnsure,
+    /// Nothing is done but that the gate is opened, with all that it says.
+    Never,
 }
 
 /// What a writer asks for next.
@@ -298,7 +309,7 @@ impl Writer {
             now,
             ..
         } = self.attempt.clone();
-        let (generation, unresolved, drains, known_mode) = match &found {
+        let (generation, unresolved, is_unsure, known_mode) = match &found {
             Some((_, gate)) => {
                 let incarnation = &holder.incarnation;
                 let open_for = self.attempt.open_for;
@@ -310,11 +321,9 @@ impl Writer {
                         // Who may hold changes only while nobody does.
                         let same_mode = gate.mode == mode;
                         // And what may be spent already may cost the old token when it is presented.
-                        let drains = self.attempt.drains
-                            || takes_over_an_exchange
-                            || unresolved.is_some()
-                            || !same_mode;
-                        (gate.generation, unresolved, drains, gate.mode)
+                        let is_unsure =
+                            takes_over_an_exchange || unresolved.is_some() || !same_mode;
+                        (gate.generation, unresolved, is_unsure, gate.mode)
                     }
                     Entry::Wait(left) => {
                         let pause = left.min(gate.writer_lease / 3);
@@ -330,7 +339,11 @@ impl Writer {
             // A gate that existed and is gone counts as Refreshing by an unknown attempt.
             None => (Some(0), Some(Unresolved::unknown()), true, mode),
         };
-        self.attempt.drains = drains;
+        let drains = match self.attempt.drains {
+            Drains::Always => true,
+            Drains::WhereUnsure => is_unsure,
+            Drains::Never => false,
+        };
         self.wanted = GateState {
             holder: Some(holder),
             phase: if drains {
@@ -399,10 +412,10 @@ impl Writer {
     }
 
     fn look(&mut self) {
-        self.stage = if self.attempt.drains {
-            Stage::Looking
-        } else {
+        self.stage = if self.wanted.phase == Phase::Open {
             Stage::Behind
+        } else {
+            Stage::Looking
         };
     }
 

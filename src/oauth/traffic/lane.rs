@@ -17,6 +17,9 @@ const LATER: Duration = Duration::from_secs(300);
 const PROBING: Duration = Duration::from_secs(2);
 /// Between two who come after the breaker has been open, where they are few.
 const AFTER_OUTAGE: Duration = Duration::from_millis(50);
+/// For how long a place within a stated limit is kept for who was let go and does not send: holders of the credential may
+/// be waited for, and others could send meanwhile.
+const KEPT: Duration = Duration::from_secs(15);
 /// A lane in which nothing has happened for so long is of no use.
 const FORGOTTEN: Duration = Duration::from_secs(3600);
 
@@ -59,6 +62,14 @@ impl Lane {
         }
         if let Some(limit) = limit {
             self.window.prune(limit, now);
+            let late = self
+                .under_way
+                .iter()
+                .filter(|(_, let_go)| now >= let_go.at + KEPT);
+            let late: Vec<Uid> = late.map(|(uid, _)| Uid::clone(uid)).collect();
+            for uid in late {
+                self.release(&uid);
+            }
         }
         self.queue.prune(now);
         if self.queue.len() == 0 {

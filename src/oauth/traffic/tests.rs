@@ -42,6 +42,18 @@ fn until(admission: Admission) -> (Instant, Why) {
 }
 
 #[test]
+fn a_place_that_is_not_used_is_given_to_others() {
+    let mut lane = Lane::default();
+    let one = Some(limit(1, s(600)));
+    let (slow, next) = (of("slow", s(900)), of("next", s(900)));
+    assert_eq!(lane.ask(&slow, one, s(1)), Admission::Go);
+    assert_ne!(lane.ask(&next, one, s(2)), Admission::Go);
+    let later = s(20);
+    assert_eq!(lane.ask(&next, one, later), Admission::Go);
+    assert!(!lane.may_send(&slow.uid, later));
+}
+
+#[test]
 fn where_nothing_is_known_everybody_goes_at_once() {
     let mut lane = Lane::default();
     for name in 0..1000 {
@@ -484,7 +496,7 @@ proptest! {
             let uid = Uid::from(name.as_str());
             match act {
                 0 if let_go.remove(&who) => lane.release(&uid),
-                1..=3 if let_go.remove(&who) => {
+                1..=3 if let_go.remove(&who) && lane.may_send(&uid, now) => {
                     lane.sent(&uid, Some(limit), now);
                     sent.push(now);
                 }
@@ -494,8 +506,11 @@ proptest! {
             }
         }
         for who in let_go {
-            lane.sent(&Uid::from(who.to_string()), Some(limit), now);
-            sent.push(now);
+            let uid = Uid::from(who.to_string());
+            if lane.may_send(&uid, now) {
+                lane.sent(&uid, Some(limit), now);
+                sent.push(now);
+            }
         }
         prop_assert!(most_in(&sent, s(per)) <= requests as usize);
     }

@@ -61,6 +61,22 @@ impl Context {
         }
     }
 
+    /// As [`Self::follow_policy`] while a pass over a credential with a token is under way: it may wait for holders for
+    /// long, and what is to become of it at its end does not.
+    pub async fn follow_policy_meanwhile(&self, credential: &IntegrationCredential) {
+        let has_token = credential
+            .status
+            .as_ref()
+            .is_some_and(|s| s.token.is_some());
+        let Some(change) = self.finalizer_change(credential).filter(|_| has_token) else {
+            return;
+        };
+        if let Err(failure) = self.change_finalizer(credential, change).await {
+            let reason = failure.reason.as_str();
+            tracing::warn!(reason, message = failure.message, "finalizer not changed");
+        }
+    }
+
     /// Puts the finalizer on the credential, its gate and its grant, in this order, or takes it off them, the
     /// credential's last: what has lost its credential is let go by nobody soon.
     ///

@@ -32,6 +32,7 @@ use crate::{
         grant::Grant,
         target::{self, Held},
     },
+    shared,
 };
 
 /// How long a turn is waited for: the end of a credential takes its place in the lane, and does not wait there for long.
@@ -95,6 +96,11 @@ impl End<'_> {
     /// Finds out where it is revoked, and as which client.
     pub(super) async fn resolve(&mut self) -> Way {
         let credential = &self.credential;
+        let others = self.context.caches.credentials.state();
+        if let Some(other) = others.iter().find(|other| shared::share(credential, other)) {
+            let namespace = other.namespace().unwrap_or_default();
+            return Way::Shared(format!("{namespace}/{}", other.name_any()));
+        }
         let Some(found) = self.context.caches.provider(credential) else {
             return Way::Refused(provider::unknown(credential).message);
         };

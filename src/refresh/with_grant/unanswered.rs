@@ -64,7 +64,12 @@ pub(super) async fn unanswered(
         })
     });
     let is_dead = failure.reason.class() == Class::NeedsReauthorization;
-    if is_dead || (is_refusal(answer) && spared.is_some()) {
+    // Words that say what else is wrong say that the seed was not the reason.
+    let is_about_it = matches!(
+        failure.reason,
+        Reason::RequestRefused | Reason::RefreshOutcomeUnknown
+    );
+    if is_dead || (is_refusal(answer) && is_about_it && spared.is_some()) {
         return refused(tools, subject, gate, presenting, failure).await;
     }
     if let Some(grant) = spared {

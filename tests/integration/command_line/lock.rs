@@ -1,6 +1,6 @@
 //! `tokenward lock`.
 
-use std::{fs, io::Write, path::Path};
+use std::{fs, io::Write};
 
 use kube::api::DeleteParams;
 use serde_json::json;
@@ -362,27 +362,16 @@ async fn a_signal_that_was_ignored_before_stays_ignored() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn at_a_terminal_ctrl_c_reaches_the_command_and_is_not_sent_again() {
-    const SCRIPT: &str = "/usr/bin/script";
-    if !Path::new(SCRIPT).exists() {
-        eprintln!("not shown: there is no {SCRIPT} to make a terminal");
-        return;
-    }
     let (fixture, _operator) = alice("lock-terminal").await;
     // One that has left the terminal's group hears only what it is sent.
     for (program, heard) in [("sh", 1), ("setsid sh", 0)] {
         let counts =
             "n=0; trap \"n=\\$((n+1)); echo heard\" INT; trap \"echo counted \\$n; exit 6\" USR1;
             [ -t 0 ] && echo pid $$; while :; do sleep 0.1; done";
-        // Tests may be run where signals are ignored (in the background of a script), and what is ignored
-        // stays so. Whichever shell `script` takes gives its place away: one that stayed in between would hear
-        // the keyboard, too, and end before the command.
-        let lock = format!(
-            "exec env --default-signal {TOKENWARD} -n {} lock alice -- {program} -c '{counts}'",
-            fixture.namespace
-        );
-        let mut running = call(SCRIPT, &["-qefc", &lock, "/dev/null"]);
-        let mut keyboard = running.keyboard();
-        let running = running.start();
+        let lock = format!("lock alice -- {program} -c '{counts}'");
+        let Some((running, mut keyboard)) = fixture.at_a_terminal(&lock) else {
+            return;
+        };
         let command = pid(&running).await;
         keyboard.write_all(b"\x03").unwrap();
         // The terminal may show what was typed before it acts upon it.

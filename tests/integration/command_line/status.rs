@@ -126,6 +126,29 @@ Events
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_copied_is_shown_by_its_source_and_without_its_value() {
+    let fixture = Fixture::bare("statuskinds", HOUR).await;
+    let _operator = fixture.operator();
+    fixture.secret("in", &[("k", "v4lue-of-it")]).await;
+    let key = json!({"apiKey": {"secretKeyRef": {"name": "in", "key": "k"}}});
+    let reference = json!({"name": "in", "key": "k"});
+    let user = json!({"userPassword": {"username": "ann", "passwordSecretKeyRef": reference}});
+    for (name, spec, kind) in [
+        ("key", key, "API key"),
+        ("user", user, "user name and password"),
+    ] {
+        fixture.create(name, spec).await;
+        fixture.ready(name).await;
+        let shown = fixture.tokenward(&["status", name]).end().await;
+        assert_eq!((shown.code, shown.err.as_str()), (0, ""));
+        for part in [": Valid", kind, "Secret in", "Gate", "nothing to do"] {
+            assert!(shown.out.contains(part), "{part}: {}", shown.out);
+        }
+        assert!(!shown.out.contains("v4lue"), "{}", shown.out);
+    }
+}
+
 async fn text_of(fixture: &Fixture, secret: &str, key: &str) -> String {
     text(&fixture.find_secret(secret).await.unwrap(), key)
 }

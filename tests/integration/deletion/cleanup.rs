@@ -1,5 +1,7 @@
 //! `tokenward cleanup`, and what an uninstalled operator leaves behind.
 
+use std::io::Write;
+
 use serde_json::json;
 
 use super::{HOUR, carriers, create, delete, fixture, gone, resource, revocable};
@@ -97,4 +99,28 @@ async fn the_documented_commands_of_kubectl_let_go_as_well() {
         assert!(patched.status.success(), "{patched:?}");
     }
     gone(&fixture, "alice").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_a_terminal_cleanup_asks_and_changes_nothing_unless_the_answer_is_yes() {
+    let fixture = fixture("askcleanup", HOUR).await;
+    let mut operator = fixture.operator();
+    revocable(&fixture, "alice").await;
+    operator.kill();
+    for (answer, code, left) in [("\n", 1, true), ("no\n", 1, true), ("yes\n", 0, false)] {
+        let Some((asking, mut keyboard)) = fixture.at_a_terminal("cleanup") else {
+            return;
+        };
+        asking.shown("[y/N]").await;
+        keyboard.write_all(answer.as_bytes()).unwrap();
+        let ended = asking.end().await;
+        assert_eq!(ended.code, code, "{answer:?}: {}", ended.out);
+        assert!(
+            ended
+                .out
+                .contains("The tokens of 1 credentials will not be revoked")
+        );
+        assert_eq!(ended.out.contains("nothing was changed"), left);
+        assert_eq!(carriers(&fixture, "alice").await, [left; 3]);
+    }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kube::api::DeleteParams;
 use serde_json::json;
+use tokenward::api::IntegrationCredential;
 use tokio::time::timeout;
 
 use super::{
@@ -267,4 +268,39 @@ async fn what_never_had_a_token_goes_at_once_and_nothing_is_asked() {
         events.iter().all(|event| !event.starts_with("Revo")),
         "{events:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_token_that_another_credential_goes_on_with_is_revoked_with_the_last() {
+    let fixture = fixture("lasting", HOUR).await;
+    let lasting = json!({"rotation": "Never", "revokeUrl": fixture.oauth.revoke_url()});
+    fixture.oauth.configure(|b| b.rotation = false);
+    fixture.provider(lasting).await;
+    let _operator = fixture.operator();
+    let tokens = revocable(&fixture, "alice").await;
+    create(&fixture, "bob", json!({})).await;
+    fixture.reseed("bob", &tokens.refresh).await;
+    let fingerprint = |c: &IntegrationCredential| {
+        let grant = c.status.as_ref().and_then(|s| s.grant.as_ref());
+        grant.and_then(|grant| grant.seed_fingerprint.clone())
+    };
+    let of_alice = fingerprint(&fixture.get("alice").await);
+    fixture
+        .until("bob", "the same refresh token", |c| {
+            fingerprint(c) == of_alice
+        })
+        .await;
+    delete(&fixture, "alice").await;
+    gone(&fixture, "alice").await;
+    let message = event(&fixture, "RevocationSkipped").await;
+    assert!(
+        message.contains("/bob has the same refresh token"),
+        "{message}"
+    );
+    assert!(fixture.oauth.is_redeemable(&tokens.refresh));
+    assert!(fixture.oauth.revocations().is_empty());
+    delete(&fixture, "bob").await;
+    gone(&fixture, "bob").await;
+    event(&fixture, "Revoked").await;
+    assert!(!fixture.oauth.is_redeemable(&tokens.refresh));
 }

@@ -197,7 +197,7 @@ async fn the_refresh_token_of_a_credential_is_copied_nowhere() {
         .unwrap();
     let spec = json!({"apiKey": {"secretKeyRef": {"name": "in", "key": "refresh_token"}}});
     fixture.create("thief", spec).await;
-    fixture.stalled("thief", "SourceInvalid").await;
+    fixture.stalled("thief", "SecretNotAllowed").await;
     assert!(fixture.find_secret("thief").await.is_none());
     assert!(fixture.oauth.is_redeemable(&token));
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokenward::manager::CredentialManager;
 
 use super::{HOUR, api_key, data, shop};
-use crate::support::{Fixture, condition, eventually};
+use crate::support::{Fixture, condition, eventually, notes};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_was_edited_or_deleted_is_put_right_from_the_source() {
@@ -128,4 +128,21 @@ async fn a_password_is_written_in_the_types_that_programs_of_the_cluster_know() 
     let written: serde_json::Value = serde_json::from_str(written).unwrap();
     let account = &written["auths"]["registry.example.com"];
     assert_eq!(account, &json!({"username": "alice", "password": password}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_mode_of_its_lock_reaches_the_gate_at_once() {
+    let fixture = Fixture::bare("kindslock", HOUR).await;
+    let _operator = fixture.operator();
+    shop(&fixture, "one").await;
+    let patch = Patch::Merge(json!({"spec": {"lock": {"mode": "Exclusive"}}}));
+    let params = PatchParams::default();
+    let credentials = fixture.credentials();
+    credentials.patch("shop", &params, &patch).await.unwrap();
+    eventually("the gate says so", async || {
+        let gate = fixture.leases().get("shop.gate").await.unwrap();
+        (notes(&gate)["mode"] == "Exclusive").then_some(())
+    })
+    .await;
+    assert_eq!(data(&fixture, "shop").await["api_key"], "one");
 }

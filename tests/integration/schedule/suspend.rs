@@ -4,8 +4,10 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{ResourceExt, api::DeleteParams};
 use serde_json::json;
 
+use tokenward::manager::CredentialManager;
+
 use super::{HOUR, change, settled};
-use crate::support::{Fixture, condition, eventually, text, within};
+use crate::support::{Fixture, condition, eventually, notes, text, within};
 
 const RESUME: &str = r#"patch icred alice --type=merge -p '{"spec":{"suspend":false}}'"#;
 
@@ -162,4 +164,62 @@ async fn a_gate_that_a_dead_writer_left_closed_is_opened_though_the_credential_i
         found.is_none().then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_that_waits_for_holders_is_not_made_once_the_credential_is_suspended() {
+    let fixture = Fixture::new("suspenddrain", HOUR).await;
+    fixture.seed("alice").await;
+    let _operator = fixture.operator();
+    fixture.user("alice", json!({})).await;
+    fixture.ready("alice").await;
+    let manager = CredentialManager::new(fixture.client.clone(), fixture.namespace.clone());
+    let hold = manager.acquire("alice").await.unwrap();
+    fixture.ask("alice", "1").await;
+    fixture
+        .until("alice", "Draining", |c| {
+            condition(c, "Reconciling").is_some_and(|c| c.1 == "Draining")
+        })
+        .await;
+    change(&fixture, "alice", json!({"spec": {"suspend": true}})).await;
+    eventually("the gate is open", async || {
+        let gate = fixture.leases().get("alice.gate").await.unwrap();
+        (notes(&gate)["phase"] == "Open").then_some(())
+    })
+    .await;
+    hold.release().await;
+    let seen = settled(&fixture, "alice").await;
+    assert!(condition(&seen, "Suspended").is_some());
+    assert_eq!(fixture.oauth.request_count(), 1);
+    change(&fixture, "alice", json!({"spec": {"suspend": false}})).await;
+    fixture.generation("alice", 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gate_of_a_suspended_credential_is_opened_without_a_word_to_those_who_hold_it() {
+    let fixture = Fixture::new("suspendhold", std::time::Duration::from_secs(60)).await;
+    fixture
+        .provider(json!({"accessTokenOnRefresh": "Survives"}))
+        .await;
+    fixture.seed("alice").await;
+    let mut operator = fixture.operator();
+    fixture.user("alice", json!({})).await;
+    fixture.ready("alice").await;
+    let manager = CredentialManager::new(fixture.client.clone(), fixture.namespace.clone());
+    let hold = manager.acquire("alice").await.unwrap();
+    fixture.oauth.hold_before_commit();
+    fixture.ask("alice", "1").await;
+    let arrived = fixture.oauth.wait_for_requests(2);
+    within(HOUR / 60, "the exchange", async || {
+        (fixture.oauth.request_count() >= 2).then_some(())
+    })
+    .await;
+    arrived.await;
+    operator.kill();
+    change(&fixture, "alice", json!({"spec": {"suspend": true}})).await;
+    let operator = fixture.operator();
+    operator.logged("a gate that nobody kept was opened").await;
+    assert!(hold.is_valid(), "{}", operator.log());
+    hold.release().await;
+    fixture.oauth.release_exchanges();
 }

@@ -48,6 +48,26 @@ impl Fixture {
         call(TOKENWARD, &all)
     }
 
+    /// `tokenward` with these arguments at a terminal of its own, and the keyboard; nothing where there is no program
+    /// that makes one.
+    pub fn at_a_terminal(&self, arguments: &str) -> Option<(Running, PipeWriter)> {
+        const SCRIPT: &str = "/usr/bin/script";
+        if !Path::new(SCRIPT).exists() {
+            eprintln!("not shown: there is no {SCRIPT} to make a terminal");
+            return None;
+        }
+        // Tests may be run where signals are ignored (in the background of a script), and what is ignored
+        // stays so. Whichever shell `script` takes gives its place away: one that stayed in between would hear
+        // the keyboard, too, and end before the command.
+        let command = format!(
+            "exec env --default-signal {TOKENWARD} -n {} {arguments}",
+            self.namespace
+        );
+        let mut call = call(SCRIPT, &["-qefc", &command, "/dev/null"]);
+        let keyboard = call.keyboard();
+        Some((call.start(), keyboard))
+    }
+
     /// A new ServiceAccount that may do this.
     pub async fn account(&self, name: &str, rules: Value) -> Account {
         let account = Account::create(self, name).await;

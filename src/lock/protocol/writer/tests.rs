@@ -15,7 +15,11 @@ fn attempt(drains: bool) -> Attempt {
         priority: Priority::Refresh,
         durations: durations(),
         mode: Mode::Shared,
-        drains,
+        drains: if drains {
+            Drains::Always
+        } else {
+            Drains::WhereUnsure
+        },
         patience: MINUTE * 2,
         open_for: None,
         now: Timestamp::UNIX_EPOCH,
@@ -139,6 +143,28 @@ fn where_the_old_token_lives_on_nobody_is_looked_for_and_the_phase_stays_open() 
     assert_eq!(closed.phase, Phase::Open);
     assert!(closed.holder.is_some());
     assert!(scene.writer.may_exchange());
+}
+
+#[test]
+fn who_only_opens_a_gate_looks_for_nobody_whatever_was_left_undone() {
+    let mut left = open();
+    left.unresolved = Some(Unresolved::unknown());
+    left.mode = Mode::Exclusive;
+    let mut scene = Scene::new(false);
+    scene.writer = Writer::new(Attempt {
+        drains: Drains::Never,
+        patience: Duration::ZERO,
+        ..attempt(false)
+    });
+    scene.reads(Some(left.clone()));
+    scene.writes();
+    assert!(scene.writer.is_behind());
+    let (generation, unresolved) = (left.generation, left.unresolved.clone());
+    scene.writer.open(generation, unresolved, &durations());
+    let opened = scene.writes();
+    assert_eq!(opened.unresolved, left.unresolved);
+    // Who may hold it changes only while nobody does.
+    assert_eq!(opened.mode, Mode::Exclusive);
 }
 
 #[test]
