@@ -7,7 +7,7 @@ mod shared;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -80,14 +80,21 @@ pub enum StartError {
 pub struct Readiness {
     wanted: AtomicUsize,
     ready: AtomicUsize,
+    stands_by: AtomicBool,
 }
 
 impl Readiness {
-    /// Whether every scope can decide.
+    /// Whether every scope can decide, or there is nothing to decide because another process leads.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let wanted = self.wanted.load(Ordering::Relaxed);
-        wanted > 0 && self.ready.load(Ordering::Relaxed) >= wanted
+        let filled = wanted > 0 && self.ready.load(Ordering::Relaxed) >= wanted;
+        filled || self.stands_by.load(Ordering::Relaxed)
+    }
+
+    /// Says whether another process leads.
+    pub fn stands_by(&self, stands_by: bool) {
+        self.stands_by.store(stands_by, Ordering::Relaxed);
     }
 }
 

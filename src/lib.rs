@@ -15,6 +15,7 @@ pub mod controller;
 pub mod explain;
 pub mod failure;
 pub mod finalizer;
+pub mod leader;
 pub mod lock;
 pub mod manager;
 pub mod oauth;

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::Args;
+use futures::future::join;
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,7 @@ use super::{connect::Connect, exit, namespace};
 use crate::{
     admin, api,
     controller::{self, Config, Readiness},
+    leader::Election,
     oauth::endpoint::{Access, ProviderProxy, ambient},
     telemetry::{self, LogFormat},
 };
@@ -25,6 +27,7 @@ pub(super) const EXAMPLES: &str = "Examples:
   tokenward controller -n team-a -n team-b      two namespaces, with rights in no other";
 
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct Arguments {
     /// The namespace with the client Secrets of ClusterOAuthProviders.
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", value_parser = namespace)]
@@ -70,6 +73,15 @@ pub(super) struct Arguments {
     /// namespaces does so anyway; of several operators one should.
     #[arg(long)]
     cluster_provider_status: bool,
+
+    /// Work only while this process holds the Lease of --leader-election-lease: of several replicas one works, and another
+    /// takes over within 15 s. Without it, several are safe, and do the same looks and requests.
+    #[arg(long, env = "TOKENWARD_LEADER_ELECT")]
+    leader_elect: bool,
+
+    /// The Lease of --leader-elect, in the operator's namespace. Operators of other namespaces there need another one.
+    #[arg(long, default_value = "tokenward", value_name = "NAME")]
+    leader_election_lease: String,
 
     /// How long one token request may take (1s to 60s). After a crash in the middle of one, this long
     /// and half a minute pass before another attempt; both shrink with the token's lifetime.
@@ -203,7 +215,38 @@ pub(super) async fn run(connect: Connect, arguments: Arguments) -> Result<u8> {
         "starting"
     );
     stop_on_signals(shutdown.clone())?;
-    controller::run(connection.client, config, readiness, shutdown).await?;
+    let client = connection.client;
+    if !arguments.leader_elect {
+        controller::run(client, config, readiness, shutdown).await?;
+        tracing::info!("stopped");
+        return Ok(exit::SUCCESS);
+    }
+    let lease = &arguments.leader_election_lease;
+    let election = Election::new(&client, &config.operator_namespace, lease, &config.identity);
+    readiness.stands_by(true);
+    let Some(leadership) = election.lead(&shutdown).await else {
+        tracing::info!("stopped");
+        return Ok(exit::SUCCESS);
+    };
+    readiness.stands_by(false);
+    let done = CancellationToken::new();
+    let kept = async {
+        let kept = leadership.keep(&done).await;
+        // What is under way is finished and stored all the same.
+        shutdown.cancel();
+        kept
+    };
+    let worked = async {
+        let worked = controller::run(client, config, readiness, shutdown.clone()).await;
+        done.cancel();
+        worked
+    };
+    let (kept, worked) = join(kept, worked).await;
+    worked?;
+    anyhow::ensure!(
+        kept,
+        "Lease {lease} was not renewed in time, or is another's by now: another replica may lead. What was under way is stored; start again"
+    );
     tracing::info!("stopped");
     Ok(exit::SUCCESS)
 }

@@ -31,6 +31,7 @@ mod holders;
 mod in_use;
 mod interop;
 mod kinds;
+mod leader;
 mod lifecycle;
 mod manager;
 mod other_languages;
