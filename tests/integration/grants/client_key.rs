@@ -167,8 +167,7 @@ async fn a_client_secret_that_is_no_key_is_told_before_anything_is_sent() {
     fixture
         .oauth
         .set_client(Client::signing("demo", &[key.public(None)]));
-    fixture
-        .secret("client", &[("client_secret", &key.pem())])
-        .await;
-    recovers_at_once(&fixture, &failed).await;
+    let pem = key.pem();
+    let right = [("client_secret", pem.as_str())];
+    recovers_at_once(&fixture, &failed, fixture.secret("client", &right)).await;
 }

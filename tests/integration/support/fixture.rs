@@ -137,6 +137,17 @@ impl Fixture {
         .await;
     }
 
+    /// Waits until the operator has said what it thinks of `provider`, and the audit log says so too.
+    pub async fn provider_told(&self) {
+        let audit = self.from_the_start.as_ref().expect(NO_AUDIT_LOG);
+        eventually("the provider's status", async || {
+            let writes = audit.writes();
+            let told = |write: &String| write == "patch oauthproviders/status provider";
+            writes.iter().any(told).then_some(())
+        })
+        .await;
+    }
+
     pub fn secrets(&self) -> Api<Secret> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
@@ -277,6 +288,30 @@ impl Fixture {
         let wanted = ("True".to_owned(), why.to_owned());
         self.until(name, &format!("Stalled, {why}"), |c| {
             condition(c, "Stalled").is_some_and(|(status, reason, _)| (status, reason) == wanted)
+        })
+        .await
+    }
+
+    /// Has a person ask for a refresh; each `value` acts once.
+    pub async fn ask(&self, name: &str, value: &str) {
+        let request =
+            json!({"metadata": {"annotations": {"tokenward.dev/refresh-requested": value}}});
+        let (params, request) = (PatchParams::default(), Patch::Merge(request));
+        let asked = self.credentials().patch(name, &params, &request).await;
+        asked.unwrap();
+    }
+
+    /// Lets tokens live for an hour from now on. The credential, once it has such a one: nothing is due then.
+    pub async fn at_rest(&self, name: &str) -> IntegrationCredential {
+        self.oauth
+            .configure(|behaviour| behaviour.lifetime = Duration::from_secs(3600));
+        self.until(name, "a token of an hour", |c| {
+            let lifetime = c.status.as_ref().and_then(|status| {
+                let token = status.token.as_ref()?;
+                let from = token.last_refresh_time.as_ref()?.0;
+                Some(token.expiration_time.as_ref()?.0.duration_since(from))
+            });
+            lifetime.is_some_and(|lifetime| lifetime.as_secs() > 1800)
         })
         .await
     }
