@@ -147,12 +147,15 @@ async fn a_holder_whose_hold_somebody_deletes_stops_at_its_next_renewal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gate_deleted_while_it_drains_spends_nothing_twice_and_opens_again() {
-    let fixture = ready("draining").await;
+    let fixture = Fixture::new("draining", Duration::from_secs(60)).await;
+    fixture.seed("alice").await;
     let _operator = fixture.operator();
     fixture.user("alice", json!({})).await;
     fixture.ready("alice").await;
     let program = holder(&fixture, &["--stubborn"]);
     held(&fixture).await;
+    // Longer than it keeps its hold, the refresh would wait for it.
+    fixture.ask("alice", "1").await;
     let phase = async || {
         let gate = fixture.leases().get_opt("alice.gate").await.unwrap()?;
         gate.annotations().get("tokenward.dev/phase").cloned()
@@ -166,8 +169,8 @@ async fn a_gate_deleted_while_it_drains_spends_nothing_twice_and_opens_again() {
         .delete("alice.gate", &DeleteParams::default())
         .await
         .unwrap();
-    let minute = Duration::from_secs(60);
-    within(minute, "an open gate and another token", async || {
+    let long = Duration::from_secs(90);
+    within(long, "an open gate and another token", async || {
         let open = phase().await? == "Open";
         let newer = fixture.get("alice").await.status?.token?.generation >= 2;
         (open && newer).then_some(())

@@ -61,7 +61,7 @@ async fn a_holder_that_does_not_let_go_is_named_and_not_waited_for_longer_than_i
             "labels": {"tokenward.dev/credential": "alice", "tokenward.dev/role": "hold"},
             "annotations": {"tokenward.dev/generation": "1", "tokenward.dev/owner": "test"},
         },
-        "spec": {"holderIdentity": "stubborn/main/0123456789abcdef", "leaseDurationSeconds": 2},
+        "spec": {"holderIdentity": "stubborn/main/0123456789abcdef", "leaseDurationSeconds": 600},
     }))
     .unwrap();
     let leases = fixture.leases();
