@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{
     oauth_server::{Answer, Config, Fault, OAuthServer, Outcome},
-    support::{Fixture, condition, eventually, within},
+    support::{Fixture, condition, eventually, soon, within},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -66,7 +66,7 @@ async fn after_a_429_nobody_is_sent_before_its_pause_is_over_and_then_one_by_one
     fixture.oauth.fail_always(Fault::Answer(limited));
     let _operator = fixture.operator();
     machines(&fixture, "first", 1, "provider").await;
-    fixture.oauth.wait_for_outcomes(1).await;
+    soon("the pause", fixture.oauth.wait_for_outcomes(1)).await;
     fixture.oauth.clear_faults();
     let names = machines(&fixture, "c", MANY, "provider").await;
 
@@ -130,12 +130,7 @@ async fn a_dead_provider_holds_up_nobody_else_and_is_asked_by_few() {
     let served = machines(&fixture, "served", 5, "alive").await;
     for name in &served {
         fixture.generation(name, 4).await;
-        fixture
-            .until(name, "no failure", |c| {
-                let refresh = c.status.as_ref().and_then(|s| s.refresh.as_ref());
-                refresh.is_some_and(|r| r.failures == 0)
-            })
-            .await;
+        fixture.untroubled(name).await;
     }
     within(PATIENCE, "an open breaker", async || {
         operator.log().contains("CircuitOpen").then_some(())
@@ -189,7 +184,7 @@ async fn a_target_that_somebody_deletes_is_back_at_once_whatever_its_credential_
     let limited = Answer::new(429).header("retry-after", "600");
     fixture.oauth.fail_always(Fault::Answer(limited));
     fixture.machine("ci", json!({})).await;
-    fixture.oauth.wait_for_outcomes(2).await;
+    soon("the pause", fixture.oauth.wait_for_outcomes(2)).await;
 
     fixture
         .until("alice", "waiting", |c| {

@@ -261,7 +261,12 @@ impl Fixture {
         let mut last = None;
         let what = format!("{name}: {what}");
         let found = eventually(&what, async || {
-            let found = self.get(name).await;
+            let found = match self.credentials().get(name).await {
+                Ok(found) => found,
+                Err(kube::Error::Api(status)) if status.code == 404 => panic!("no {name}: {what}"),
+                // A server that stood still has its reasons to say no.
+                Err(_) => return None,
+            };
             let is_wanted = wanted(&found);
             last = Some(found.clone());
             is_wanted.then_some(found)
@@ -273,6 +278,15 @@ impl Fixture {
     pub async fn ready(&self, name: &str) -> IntegrationCredential {
         self.until(name, "Ready", |c| {
             condition(c, "Ready").is_some_and(|c| c.0 == "True")
+        })
+        .await
+    }
+
+    /// The credential, once its last attempt went well.
+    pub async fn untroubled(&self, name: &str) -> IntegrationCredential {
+        self.until(name, "no failure", |c| {
+            let refresh = c.status.as_ref().and_then(|s| s.refresh.as_ref());
+            refresh.is_some_and(|r| (r.failures, r.last_error.is_none()) == (0, true))
         })
         .await
     }
@@ -314,6 +328,16 @@ impl Fixture {
             lifetime.is_some_and(|lifetime| lifetime.as_secs() > 1800)
         })
         .await
+    }
+
+    /// Whether programs that use tokens all the time had a pause of so many seconds: the machine stood still,
+    /// and they may lose their holds.
+    pub fn paused_for(&self, seconds: i64) -> bool {
+        let pause = jiff::SignedDuration::from_secs(seconds);
+        let mut calls = self.oauth.resource_log();
+        calls.retain(|call| call.accepted);
+        let mut pairs = calls.windows(2);
+        pairs.any(|pair| pair[1].at.duration_since(pair[0].at) > pause)
     }
 
     /// A Secret, if it exists.
