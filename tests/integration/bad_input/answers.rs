@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     oauth_server::{Answer, Fault, Outcome},
-    support::{Fixture, Operator, condition, eventually, reason},
+    support::{Fixture, Operator, condition, eventually, reason, soon},
 };
 
 /// When each request arrived that presented this refresh token.
@@ -105,7 +105,7 @@ async fn after_an_unknown_outcome_a_refresh_token_waits_until_nothing_can_be_los
     let mut attempts = 1;
     if next_attempt(&failed) < expires_at {
         attempts = 2;
-        fixture.oauth.wait_for_outcomes(3).await;
+        soon("the second attempt", fixture.oauth.wait_for_outcomes(3)).await;
         let failed = fixture
             .until("alice", "a wait for the expiry", |c| {
                 next_attempt(c) >= expires_at
@@ -303,7 +303,7 @@ async fn a_revoked_authorization_is_told_with_the_command_that_mends_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_that_asks_for_a_pause_gets_it() {
     // Longer than the delay without it.
-    const PAUSE: u64 = 7;
+    const PAUSE: u64 = 15;
     let fixture = Fixture::new("pause", HOUR).await;
     let seed = fixture.seed("alice").await;
     let operator = fixture.operator();
