@@ -115,11 +115,12 @@ impl OAuthServer {
     /// this returns. Tokens, settings and the log stay, and so does the claim to the port.
     pub async fn stop(&mut self) -> io::Result<()> {
         if let Some((stop, task)) = self.running.take() {
+            // Before it is given up, so that it never is anybody's.
+            self.reserved = Some(bind(self.address)?);
             self.handle.halt(&stop);
             task.abort();
             // The listener is closed when its task has ended; that it was aborted is no news.
             let _ = task.await;
-            self.reserved = Some(bind(self.address)?);
         }
         Ok(())
     }
@@ -172,6 +173,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
         TcpSocket::new_v6()?
     };
     socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
     socket.bind(address)?;
     Ok(socket)
 }

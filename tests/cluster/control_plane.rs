@@ -72,9 +72,10 @@ impl ControlPlane {
         self.wait_for(&["get", "--raw", "/readyz"], deadline)
             .await?;
 
+        // First: its garbage collector looks for new kinds only twice a minute.
+        self.apply_crds().await?;
         let manager = controller_manager(&self.binaries.kube_controller_manager, &self.files);
         self.spawn("kube-controller-manager", manager)?;
-        self.apply_crds().await?;
         // The sign that the controllers are at work: without this account no pod could be made.
         self.wait_for(
             &["get", "serviceaccount", "default", "-n", "default"],

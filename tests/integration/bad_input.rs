@@ -16,7 +16,7 @@ use kube::{
 use serde_json::{Value, json};
 use tokenward::api::ClusterOAuthProvider;
 
-use self::told::{Told, next_attempt, obey, recovers, recovers_at_once};
+use self::told::{Told, mended, obey, recovers, recovers_at_once};
 use crate::support::{Fixture, condition};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -50,7 +50,9 @@ async fn what_does_not_exist_yet_is_named_and_its_creation_acts_at_once() {
     .await;
 
     // The provider's creation is noticed at once, and so is what it lacks.
-    fixture.provider(json!({})).await;
+    let create = fixture.provider(json!({}));
+    let noticed = |c: &_| condition(c, "Stalled").is_some_and(|c| c.1 == "ProviderNotConfigured");
+    let (_, planned) = mended(&fixture, &unknown, create, "what it lacks", noticed).await;
     let client = format!("Secret {}/client", fixture.namespace);
     let mut lacks = Told {
         reason: "ProviderNotConfigured",
@@ -60,7 +62,7 @@ async fn what_does_not_exist_yet_is_named_and_its_creation_acts_at_once() {
     };
     let failed = lacks.of(&fixture, "alice").await;
     let last = failed.status.unwrap().refresh.unwrap().last_error.unwrap();
-    assert!(last.time.0 < next_attempt(&unknown), "not at once");
+    assert!(last.time.0 < planned, "not at once");
 
     fixture
         .secret("client", &[("client-secret", "demo-secret")])
@@ -73,10 +75,8 @@ async fn what_does_not_exist_yet_is_named_and_its_creation_acts_at_once() {
         })
         .await;
     let failed = lacks.of(&fixture, "alice").await;
-    fixture
-        .secret("client", &[("client_secret", "demo-secret")])
-        .await;
-    recovers_at_once(&fixture, &failed).await;
+    let right = [("client_secret", "demo-secret")];
+    recovers_at_once(&fixture, &failed, fixture.secret("client", &right)).await;
     assert_eq!(fixture.oauth.request_count(), 1);
     let secrets = [seed, "demo-secret".to_owned()];
     fixture.assert_nowhere(&secrets, &[&operator]).await;
@@ -145,12 +145,14 @@ async fn a_seed_that_cannot_be_used_is_told_without_its_value_and_mended_at_once
         .await;
         let token = fixture.oauth.issue_refresh_token("read");
         let (_, _, message) = condition(&failed, "Stalled").unwrap();
-        if seed.is_some() {
-            obey(&message, &token).await;
-        } else {
-            fixture.reseed(name, &token).await;
-        }
-        recovers_at_once(&fixture, &failed).await;
+        let mend = async {
+            if seed.is_some() {
+                obey(&message, &token).await;
+            } else {
+                fixture.reseed(name, &token).await;
+            }
+        };
+        recovers_at_once(&fixture, &failed, mend).await;
         assert_eq!(fixture.oauth.redemptions(&token), 1, "{name}");
     }
     assert_eq!(fixture.oauth.request_count(), cases.len());
@@ -280,13 +282,15 @@ async fn a_cluster_provider_is_used_only_where_its_owner_admits_it() {
     assert_eq!(fixture.oauth.request_count(), 0);
 
     let (_, _, message) = condition(&unlabelled, "Stalled").unwrap();
-    obey(&message, "").await;
     let all = json!({
         "allowedNamespaces": labels, "allowedScopes": ["read"],
         "allowedGrantTypes": ["RefreshToken", "ClientCredentials"],
     });
-    apply(all).await;
-    recovers_at_once(&fixture, &unlabelled).await;
+    let mend = async {
+        obey(&message, "").await;
+        apply(all).await;
+    };
+    recovers_at_once(&fixture, &unlabelled, mend).await;
     recovers(&fixture, &fixture.get("ci").await).await;
     fixture
         .assert_nowhere(&["demo-secret".to_owned()], &[&operator])

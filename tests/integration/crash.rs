@@ -8,8 +8,15 @@ use tokio::time::timeout;
 
 use crate::{
     oauth_server::OAuthServer,
-    support::{Fixture, condition, eventually, text},
+    support::{Fixture, condition, eventually, reason, text},
 };
+
+/// Tokens that live this long are refreshed again and again.
+const SHORT: Duration = Duration::from_secs(4);
+
+/// Tokens that live this long are not due before a test has asked for a refresh, and the gate that a dead
+/// process has left closed is taken over soon.
+const A_WHILE: Duration = Duration::from_secs(20);
 
 /// A deadline for what the OAuth server is awaited for.
 const SOON: Duration = Duration::from_secs(30);
@@ -28,14 +35,19 @@ async fn committed(oauth: &OAuthServer, requests: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_sigkill_it_goes_on_and_redeems_nothing_twice() {
-    let fixture = Fixture::new("kill", Duration::from_secs(4)).await;
+    let fixture = Fixture::new("kill", SHORT).await;
     fixture.seed("alice").await;
     let mut operator = fixture.operator();
     fixture.user("alice", json!({})).await;
     fixture.generation("alice", 2).await;
+    // In the middle of an exchange it would lose what comes back; that is another test.
+    let rested = fixture.at_rest("alice").await.status.unwrap();
     operator.kill();
     let _operator = fixture.operator();
-    fixture.generation("alice", 4).await;
+    fixture.oauth.configure(|b| b.lifetime = SHORT);
+    fixture.ask("alice", "1").await;
+    let reached = rested.token.unwrap().generation;
+    fixture.generation("alice", reached + 3).await;
     assert_eq!(fixture.oauth.max_presentations(), 1);
 }
 
@@ -86,15 +98,14 @@ async fn sigterm_during_an_exchange_stores_the_token_that_comes_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_before_the_provider_took_the_token_is_overcome() {
-    let mut fixture = Fixture::new("crash", Duration::from_secs(2)).await;
+    let mut fixture = Fixture::new("crash", A_WHILE).await;
     fixture.seed("alice").await;
-    let arguments = ["--request-timeout", "1s"];
-    let mut operator = fixture.operator_with(&arguments);
+    let mut operator = fixture.operator();
     fixture.user("alice", json!({})).await;
     fixture.ready("alice").await;
     fixture.oauth.hold_before_commit();
-    let requests = fixture.oauth.request_count();
-    arrived(&fixture.oauth, requests + 1).await;
+    fixture.ask("alice", "1").await;
+    arrived(&fixture.oauth, 2).await;
     operator.kill();
     // What was held there is never served.
     fixture.oauth.stop().await.unwrap();
@@ -111,7 +122,7 @@ async fn a_crash_before_the_provider_took_the_token_is_overcome() {
         .unwrap()
         .holder_identity;
     assert_ne!(holder.as_deref(), Some(""));
-    let _operator = fixture.operator_with(&arguments);
+    let _operator = fixture.operator();
     fixture.generation("alice", 2).await;
     let gate = fixture.leases().get("alice.gate").await.unwrap();
     let notes = gate.metadata.annotations.unwrap();
@@ -120,23 +131,27 @@ async fn a_crash_before_the_provider_took_the_token_is_overcome() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_after_the_provider_took_the_token_is_told_as_rotation_lost() {
-    let fixture = Fixture::new("lost", Duration::from_secs(2)).await;
+    let fixture = Fixture::new("lost", A_WHILE).await;
     fixture.seed("alice").await;
-    let arguments = ["--request-timeout", "1s"];
-    let mut operator = fixture.operator_with(&arguments);
+    let mut operator = fixture.operator();
     fixture.user("alice", json!({})).await;
     fixture.ready("alice").await;
     fixture.oauth.hold_exchanges();
-    let commits = fixture.oauth.granted();
-    committed(&fixture.oauth, commits + 1).await;
+    fixture.ask("alice", "1").await;
+    committed(&fixture.oauth, 2).await;
     operator.kill();
     fixture.oauth.release_exchanges();
 
-    let operator = fixture.operator_with(&arguments);
-    let credential = fixture.stalled("alice", "RotationLost").await;
+    let operator = fixture.operator();
+    fixture.stalled("alice", "RotationLost").await;
+    // The access token that there is may live on for a while.
+    let credential = fixture
+        .until("alice", "Invalid", |c| reason(c) == "Invalid")
+        .await;
     // The one time that the rule allows, and no more.
     assert_eq!(fixture.oauth.max_presentations(), 2);
-    let (_, _, message) = condition(&credential, "Stalled").unwrap();
+    let (_, why, message) = condition(&credential, "Stalled").unwrap();
+    assert_eq!(why, "RotationLost");
     assert!(message.contains("kubectl -n"), "{message}");
     let (ready, state, _) = condition(&credential, "Ready").unwrap();
     assert_eq!((ready.as_str(), state.as_str()), ("False", "Invalid"));
@@ -157,28 +172,25 @@ async fn a_crash_after_the_provider_took_the_token_is_told_as_rotation_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gate_deleted_during_an_exchange_leads_to_no_second_one() {
-    let fixture = Fixture::new("gate", Duration::from_secs(2)).await;
+    let fixture = Fixture::new("gate", Duration::from_secs(60)).await;
     fixture.seed("alice").await;
-    let arguments = ["--request-timeout", "1s"];
-    let _first = fixture.operator_with(&arguments);
+    let _first = fixture.operator();
     fixture.user("alice", json!({})).await;
     fixture.ready("alice").await;
     // Before the provider has done anything, so that a second request would be served too.
-    fixture
-        .oauth
-        .configure(|behaviour| behaviour.latency = Duration::from_millis(600));
-    let requests = fixture.oauth.request_count();
-    arrived(&fixture.oauth, requests + 1).await;
+    fixture.oauth.hold_before_commit();
+    fixture.ask("alice", "1").await;
+    arrived(&fixture.oauth, 2).await;
     fixture
         .leases()
         .delete("alice.gate", &DeleteParams::default())
         .await
         .unwrap();
-    let _second = fixture.operator_with(&arguments);
+    let second = fixture.operator();
+    // The exchange has no more than 6 s.
+    let _ = timeout(Duration::from_secs(3), second.ready()).await;
+    fixture.oauth.release_exchanges();
     fixture.generation("alice", 2).await;
-    fixture
-        .oauth
-        .configure(|behaviour| behaviour.latency = Duration::ZERO);
 
     // It is made again, closed until nobody can be at work, and opens in the end.
     eventually("the open gate", async || {
@@ -191,6 +203,7 @@ async fn a_gate_deleted_during_an_exchange_leads_to_no_second_one() {
         1,
         "a refresh token was presented twice"
     );
+    fixture.ask("alice", "2").await;
     fixture.generation("alice", 3).await;
     assert_eq!(
         fixture.oauth.max_presentations(),

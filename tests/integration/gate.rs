@@ -67,10 +67,7 @@ async fn a_gate_whose_writer_died_is_opened_beside_a_dead_grant_too() {
     let grant = fixture.find_secret("alice.grant").await.unwrap();
     let token = crate::support::text(&grant, "refresh_token");
     fixture.oauth.revoke_family_of(&token);
-    let request = json!({"metadata": {"annotations": {"tokenward.dev/refresh-requested": "1"}}});
-    let (params, patch) = (PatchParams::default(), Patch::Merge(request));
-    let asked = fixture.credentials().patch("alice", &params, &patch).await;
-    asked.unwrap();
+    fixture.ask("alice", "1").await;
     fixture.stalled("alice", "ReauthorizationRequired").await;
     eventually("an open gate", async || is_open(&fixture).await).await;
     let requests = fixture.oauth.request_count();
@@ -84,7 +81,7 @@ async fn a_gate_whose_writer_died_is_opened_beside_a_dead_grant_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_gate_that_is_deleted_is_made_anew() {
-    let fixture = Fixture::new("idle-gate", MINUTE * 2).await;
+    let fixture = Fixture::new("idle-gate", MINUTE * 4).await;
     let _operator = fixture.operator_with(&["--request-timeout", "1s"]);
     fixture.machine("alice", json!({})).await;
     fixture.ready("alice").await;
@@ -103,7 +100,7 @@ async fn a_token_that_is_reported_dead_is_replaced_although_a_refresh_has_an_unk
     // The provider may end the old token at a refresh, or not; nobody has said.
     let fixture = at_rest("reported").await;
     // After a lost answer the gate stays closed for as long as the exchange may still be carried out.
-    let _operator = fixture.operator_with(&["--request-timeout", "1s"]);
+    let _operator = fixture.operator_with(&["--request-timeout", "5s"]);
     fixture.user("alice", json!({})).await;
     fixture.ready("alice").await;
     let manager = CredentialManager::new(fixture.client.clone(), fixture.namespace.clone());

@@ -14,7 +14,10 @@ use data_encoding::BASE64URL_NOPAD;
 use serde_json::Value;
 use tokenward::api::IntegrationCredential;
 
-use crate::{oauth_server::TokenRequest, support::Fixture};
+use crate::{
+    oauth_server::{Outcome, TokenRequest},
+    support::Fixture,
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -35,6 +38,11 @@ fn part(jwt: &str, number: usize) -> Value {
     let part = jwt.split('.').nth(number).expect("a JWT");
     let part = BASE64URL_NOPAD.decode(part.as_bytes()).unwrap();
     serde_json::from_slice(&part).unwrap()
+}
+
+/// Whether a request was granted, or is under way.
+fn is_served(request: &TokenRequest) -> bool {
+    matches!(request.outcome, Outcome::Granted { .. } | Outcome::Pending)
 }
 
 /// A parameter of a request.

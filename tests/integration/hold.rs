@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
     ResourceExt,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -22,6 +22,8 @@ const SOON: Duration = Duration::from_secs(30);
 
 /// Tokens that live this long are refreshed after about 9 s.
 const SHORT: Duration = Duration::from_secs(20);
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn manager(fixture: &Fixture) -> CredentialManager {
     CredentialManager::new(fixture.client.clone(), fixture.namespace.clone())
@@ -49,7 +51,7 @@ async fn stubborn(fixture: &Fixture) {
             "name": "alice.hold.0000stuck",
             "labels": {"tokenward.dev/credential": "alice", "tokenward.dev/role": "hold"},
         },
-        "spec": {"holderIdentity": "stubborn-pod/app/0000stuck", "leaseDurationSeconds": 5},
+        "spec": {"holderIdentity": "stubborn-pod/app/0000stuck", "leaseDurationSeconds": 600},
     }))
     .unwrap();
     let leases = fixture.leases();
@@ -69,7 +71,7 @@ async fn stubborn(fixture: &Fixture) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refresh_waits_for_a_holder_and_goes_on_when_it_lets_go() {
-    let fixture = Fixture::new("hold", SHORT).await;
+    let fixture = Fixture::new("hold", HOUR).await;
     fixture.seed("alice").await;
     let _operator = fixture.operator();
     fixture.user("alice", json!({})).await;
@@ -78,6 +80,7 @@ async fn a_refresh_waits_for_a_holder_and_goes_on_when_it_lets_go() {
     let manager = manager(&fixture);
     let hold = manager.acquire("alice").await.unwrap();
     assert_eq!(hold.generation(), 1);
+    fixture.ask("alice", "1").await;
     timeout(SOON, hold.draining()).await.expect("the notice");
     // The writer closes the gate first, and looks for holders then.
     eventually("the drain", async || {
@@ -204,14 +207,14 @@ async fn a_holder_that_never_lets_go_is_forced_at_the_deadline_and_named() {
     fixture.seed("alice").await;
     let _operator = fixture.operator();
     fixture.user("alice", json!({})).await;
-    fixture.ready("alice").await;
+    let before = fixture.ready("alice").await.status.unwrap().token.unwrap();
+    // Another refresh would no longer say that this one was forced.
+    fixture.oauth.configure(|b| b.lifetime = HOUR);
     let stubborn = stubborn(&fixture);
     let ((), refreshed) = tokio::join!(stubborn, fixture.generation("alice", 2));
     let token = refreshed.status.unwrap().token.unwrap();
     let at = token.last_refresh_time.unwrap().0;
-    let created = fixture.get("alice").await.creation_timestamp().unwrap().0;
-    let age = at.duration_since(created).as_secs_f64();
-    assert!(age < SHORT.as_secs_f64(), "refreshed only after {age} s");
+    assert!(at < before.expiration_time.unwrap().0, "only at {at}");
     eventually("the event", async || {
         let events = fixture.events().await;
         let forced = events.iter().find(|e| e.starts_with("ForcedRefresh:"))?;
@@ -227,7 +230,7 @@ async fn a_holder_that_never_lets_go_is_forced_at_the_deadline_and_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refresh_that_a_person_asks_for_says_for_whom_it_waits() {
-    let fixture = Fixture::new("asked", Duration::from_secs(60)).await;
+    let fixture = Fixture::new("asked", HOUR).await;
     fixture.seed("alice").await;
     let _operator = fixture.operator();
     fixture.user("alice", json!({})).await;
@@ -237,18 +240,20 @@ async fn a_refresh_that_a_person_asks_for_says_for_whom_it_waits() {
             (!fixture.holds("alice").await.is_empty()).then_some(())
         })
         .await;
-        let request =
-            json!({"metadata": {"annotations": {"tokenward.dev/refresh-requested": "1"}}});
-        let (params, patch) = (PatchParams::default(), Patch::Merge(request));
-        let patched = fixture.credentials().patch("alice", &params, &patch).await;
-        patched.unwrap();
-        fixture
+        fixture.ask("alice", "1").await;
+        let waits = fixture
             .until("alice", "Draining", |c| {
                 let said = condition(c, "Reconciling");
                 said.is_some_and(|(_, why, who)| why == "Draining" && who.contains("stubborn-pod"))
             })
             .await;
-        assert_eq!(reason(&fixture.get("alice").await), "Refreshing");
+        assert_eq!(reason(&waits), "Refreshing");
+        // It lets go, long before it would be forced to.
+        let (leases, params) = (fixture.leases(), DeleteParams::default());
+        leases
+            .delete("alice.hold.0000stuck", &params)
+            .await
+            .unwrap();
         fixture.generation("alice", 2).await
     };
     let ((), refreshed) = tokio::join!(stubborn(&fixture), ask());

@@ -31,8 +31,9 @@ async fn refreshes_ten_times(scene: Scene) {
         generation = i64::try_from(hold.generation()).unwrap();
         let token = hold.token().await.unwrap().secret().expose_secret();
         let is_accepted = scene.server.accepts(token).await;
-        // A busy machine may take longer than a hold lasts.
-        assert!(is_accepted || !hold.is_valid(), "token {generation}");
+        // A busy machine may take longer than a hold lasts, or than a refresh waits for it.
+        let is_held = hold.is_valid() && !scene.fixture.holds("alice").await.is_empty();
+        assert!(is_accepted || !is_held, "token {generation}");
         hold.release().await;
     }
 
@@ -216,7 +217,8 @@ async fn the_first_refresh_token_put_back_is_not_presented_again(scene: Scene) {
 async fn a_spent_refresh_token_as_a_seed(scene: &Scene) -> Operator {
     let (_, operator) = scene.alice().await;
     let spent = scene.stored().await;
-    scene.fixture.generation("alice", 3).await;
+    let now = scene.generation().await;
+    scene.fixture.generation("alice", now + 2).await;
     scene.fixture.reseed("alice", &spent).await;
     let credential = scene
         .fixture

@@ -2,21 +2,18 @@
 //! the lock what docs/locking.md says.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant, SystemTime},
 };
 
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::ListParams;
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokenward::manager::CredentialManager;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Fixture, Operator, Python, eventually, kubectl, within};
-
-/// Tokens that live this long are refreshed after about 9 s.
-const SHORT: Duration = Duration::from_secs(20);
+use crate::support::{Fixture, Operator, Python, eventually, kubectl, notes, within};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -84,14 +81,6 @@ async fn as_json(folder: &tempfile::TempDir) -> std::path::PathBuf {
     file
 }
 
-/// A person asks for a refresh.
-async fn request_refresh(fixture: &Fixture) {
-    let request = json!({"metadata": {"annotations": {"tokenward.dev/refresh-requested": "now"}}});
-    let (params, request) = (PatchParams::default(), Patch::Merge(request));
-    let credentials = fixture.credentials();
-    credentials.patch("alice", &params, &request).await.unwrap();
-}
-
 async fn phase(fixture: &Fixture, wanted: &str) {
     eventually(&format!("phase {wanted}"), async || {
         let gate = fixture.leases().get("alice.gate").await.unwrap();
@@ -103,9 +92,7 @@ async fn phase(fixture: &Fixture, wanted: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refresh_waits_for_a_command_that_python_holds_the_credential_for() {
-    // Renewals, and with them looks at the gate, come every second.
-    let lock = json!({"holdDuration": "3s"});
-    let (fixture, _operator) = alice("languages", HOUR, lock).await;
+    let (fixture, _operator) = alice("languages", HOUR, json!({})).await;
     let folder = tempfile::tempdir().unwrap();
     let kubeconfig = as_json(&folder).await;
     let user = folder.path().join("user.py");
@@ -119,7 +106,7 @@ async fn a_refresh_waits_for_a_command_that_python_holds_the_credential_for() {
     let mut first = hold();
     assert_eq!(first.printed("using").await, "1");
 
-    request_refresh(&fixture).await;
+    fixture.ask("alice", "1").await;
     phase(&fixture, "Draining").await;
     // Who comes while the refresh waits does not get in before it.
     let second = hold();
@@ -135,7 +122,7 @@ async fn a_refresh_waits_for_a_command_that_python_holds_the_credential_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_does_not_end_is_killed_before_the_refresh() {
-    let lock = json!({"holdDuration": "3s", "drainGrace": "1s"});
+    let lock = json!({"holdDuration": "12s", "drainGrace": "1s"});
     let (fixture, _operator) = alice("stubborn", HOUR, lock).await;
     let folder = tempfile::tempdir().unwrap();
     let kubeconfig = as_json(&folder).await;
@@ -146,7 +133,7 @@ async fn a_command_that_does_not_end_is_killed_before_the_refresh() {
     let script = format!("exec python3 {} {resource}", user.display());
     let mut client = Python::hold(&kubeconfig, &fixture.namespace, "alice", &[], &script);
     client.printed("using").await;
-    request_refresh(&fixture).await;
+    fixture.ask("alice", "1").await;
     assert_eq!(client.end().await.code(), Some(76));
     fixture.generation("alice", 2).await;
     let (accepted, refused) = fixture.oauth.resource_calls();
@@ -235,9 +222,30 @@ async fn work(fixture: &Fixture, stop: &CancellationToken) -> Told {
     told
 }
 
+/// Waits until two programs have used the token of this generation for a turn, and have begun another.
+async fn used_by_both(fixture: &Fixture, generation: i64) {
+    let mut users = BTreeMap::<_, BTreeSet<_>>::new();
+    let minute = Duration::from_secs(60);
+    within(minute, "holds of both", async || {
+        let holds = ListParams::default().labels("tokenward.dev/role=hold");
+        for hold in fixture.leases().list(&holds).await.unwrap() {
+            if notes(&hold)["generation"] == generation.to_string() {
+                let holder = hold.spec.unwrap().holder_identity.unwrap();
+                let (user, turn) = holder.rsplit_once('/').unwrap();
+                users
+                    .entry(user.to_owned())
+                    .or_default()
+                    .insert(turn.to_owned());
+            }
+        }
+        (users.len() == 2 && users.values().all(|turns| turns.len() >= 2)).then_some(())
+    })
+    .await;
+}
+
 /// Works in both languages until there were three refreshes, and shows that no call was refused.
 async fn share(test: &str, lock: Value) -> [Told; 2] {
-    let (fixture, _operator) = alice(test, SHORT, lock).await;
+    let (fixture, _operator) = alice(test, HOUR, lock).await;
     let folder = tempfile::tempdir().unwrap();
     let kubeconfig = as_json(&folder).await;
     let wait = tempfile::NamedTempFile::new().unwrap().into_temp_path();
@@ -251,11 +259,11 @@ async fn share(test: &str, lock: Value) -> [Told; 2] {
     let mut python = Python::run(WORKER, &arguments);
     let stop = CancellationToken::new();
     let refreshed = async {
-        within(4 * SHORT, "three refreshes", async || {
-            let status = fixture.get("alice").await.status?;
-            (status.token?.generation >= 4).then_some(())
-        })
-        .await;
+        for generation in 1..=3 {
+            used_by_both(&fixture, generation).await;
+            fixture.ask("alice", &generation.to_string()).await;
+            fixture.generation("alice", generation + 1).await;
+        }
         stop.cancel();
         std::fs::remove_file(&wait).unwrap();
     };

@@ -15,7 +15,7 @@ use crate::support::{Call, Calls, Fixture, Proxy, Python, eventually, within};
 const DURATION: u64 = 4;
 
 /// Where a hold must survive: a busy machine can keep a client from its renewals for seconds.
-const LONG: u64 = 8;
+const LONG: u64 = 12;
 
 /// A command that says when it runs, and ends when it is asked to.
 const UNTIL_TERM: &str = "

@@ -28,6 +28,7 @@ async fn an_edit_without_a_new_refresh_token_changes_nothing() {
     fixture.user("alice", json!({})).await;
     fixture.ready("alice").await;
     fixture.told(2).await;
+    fixture.provider_told().await;
 
     let audit = fixture.audit();
     let note =
@@ -166,9 +167,8 @@ async fn a_seed_that_a_provider_refuses_in_its_own_words_does_not_starve_the_old
         })
         .await;
     let generation = credential.status.unwrap().token.unwrap().generation;
-    let credential = fixture.generation("alice", generation + 2).await;
-    let status = credential.status.as_ref().unwrap();
-    assert_eq!(status.refresh.as_ref().unwrap().failures, 0);
+    fixture.generation("alice", generation + 2).await;
+    fixture.untroubled("alice").await;
     assert_eq!(fixture.oauth.max_presentations(), 1);
 }
 

@@ -333,12 +333,15 @@ async fn in_strict_mode_a_secret_is_read_only_where_its_owner_says_so() {
     let operator = fixture.operator_with(&["--require-allow-label"]);
     fixture.user("alice", json!({})).await;
     let about = format!("Secret {}/", fixture.namespace);
-    let mut last = None;
+    let mut last: Option<(_, String)> = None;
     // The client first, then the seed: what the message says is what is missing.
     for (object, secret) in [
         ("OAuthProvider provider is not usable", "client"),
         ("", "alice-seed"),
     ] {
+        if let Some((_, message)) = &last {
+            obey(message, "").await;
+        }
         let words = format!("{about}{secret} lacks the label tokenward.dev/allow=true");
         fixture
             .until("alice", &words, |c| {
@@ -354,10 +357,10 @@ async fn in_strict_mode_a_secret_is_read_only_where_its_owner_says_so() {
         .of(fixture, "alice")
         .await;
         let (_, _, message) = condition(&failed, "Stalled").unwrap();
-        obey(&message, "").await;
-        last = Some(failed);
+        last = Some((failed, message));
     }
-    recovers_at_once(fixture, &last.unwrap()).await;
+    let (failed, message) = last.unwrap();
+    recovers_at_once(fixture, &failed, obey(&message, "")).await;
     assert_eq!(fixture.oauth.request_count(), 1, "{}", operator.log());
 
     // Without the label again, what works goes on until it needs the Secret.

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{
     oauth_server::{Answer, Config, Fault, OAuthServer, Outcome},
-    support::{Fixture, condition, eventually, within},
+    support::{Fixture, condition, eventually, soon, within},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -38,10 +38,11 @@ fn most_in(arrivals: &[Timestamp], per: SignedDuration) -> usize {
     arrivals.iter().map(since).max().unwrap_or(0)
 }
 
-/// What arrived after all that was under way when it turned out that nobody is answered: 5 s after the first.
-fn probes(hanging: &OAuthServer, begin: Timestamp) -> Vec<Timestamp> {
-    let arrivals = arrivals(hanging).into_iter().map(|(at, _)| at);
-    arrivals.filter(|at| *at > begin + seconds(6)).collect()
+/// Whether three came one by one, and not sooner than a probe that is not answered is given up.
+fn is_probed(hanging: &OAuthServer) -> bool {
+    let arrivals: Vec<_> = arrivals(hanging).into_iter().map(|(at, _)| at).collect();
+    let apart = |pair: &[Timestamp]| pair[1].duration_since(pair[0]) >= seconds(5);
+    arrivals.windows(3).any(|three| three.windows(2).all(apart))
 }
 
 async fn machines(fixture: &Fixture, prefix: &str, count: usize, provider: &str) -> Vec<String> {
@@ -65,7 +66,7 @@ async fn after_a_429_nobody_is_sent_before_its_pause_is_over_and_then_one_by_one
     fixture.oauth.fail_always(Fault::Answer(limited));
     let _operator = fixture.operator();
     machines(&fixture, "first", 1, "provider").await;
-    fixture.oauth.wait_for_outcomes(1).await;
+    soon("the pause", fixture.oauth.wait_for_outcomes(1)).await;
     fixture.oauth.clear_faults();
     let names = machines(&fixture, "c", MANY, "provider").await;
 
@@ -102,8 +103,10 @@ async fn after_a_429_nobody_is_sent_before_its_pause_is_over_and_then_one_by_one
     let after: Vec<_> = arrivals[1..].iter().map(|(at, _)| *at).collect();
     assert!(after.iter().all(|at| *at >= pause_ends), "{arrivals:?}");
     assert_eq!(after.len(), MANY + 1, "nobody asks in vain");
+    let all = after[MANY].duration_since(after[0]);
+    assert!(all >= seconds(8), "{all:?}: {after:?}");
     let most = most_in(&after, seconds(1));
-    assert!(most <= 5, "{most} in a second: {after:?}");
+    assert!(most <= MANY / 2, "{most} in a second: {after:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,22 +129,17 @@ async fn a_dead_provider_holds_up_nobody_else_and_is_asked_by_few() {
     machines(&fixture, "hanging", MANY, "hanging").await;
     let served = machines(&fixture, "served", 5, "alive").await;
     for name in &served {
-        let credential = fixture.generation(name, 4).await;
-        assert_eq!(credential.status.unwrap().refresh.unwrap().failures, 0);
+        fixture.generation(name, 4).await;
+        fixture.untroubled(name).await;
     }
     within(PATIENCE, "an open breaker", async || {
         operator.log().contains("CircuitOpen").then_some(())
     })
     .await;
-    within(PATIENCE, "two probes", async || {
-        let begin = arrivals(&hanging)[0].0;
-        (probes(&hanging, begin).len() >= 2).then_some(())
+    within(PATIENCE, "probes", async || {
+        is_probed(&hanging).then_some(())
     })
     .await;
-    let begin = arrivals(&hanging)[0].0;
-    for pair in probes(&hanging, begin).windows(2) {
-        assert!(pair[1].duration_since(pair[0]) >= seconds(5), "{pair:?}");
-    }
 
     fixture.oauth.restart().await.unwrap();
     within(PATIENCE, "everybody has a token", async || {
@@ -169,14 +167,16 @@ async fn a_limit_that_the_provider_object_states_is_kept() {
     }
     let arrivals: Vec<_> = arrivals(&fixture.oauth).iter().map(|(at, _)| *at).collect();
     assert_eq!(arrivals.len(), names.len());
+    let most = most_in(&arrivals, seconds(6));
+    assert!(most <= 4, "{most}: {arrivals:?}");
     // Three of four: the rest is for others, and for what is late on its way.
-    let most = most_in(&arrivals, SignedDuration::from_millis(5900));
-    assert!(most <= 3, "{most}: {arrivals:?}");
+    let all = arrivals[names.len() - 1].duration_since(arrivals[0]);
+    assert!(all >= seconds(15), "{all:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_somebody_deletes_is_back_at_once_whatever_its_credential_waits_for() {
-    let fixture = Fixture::new("meanwhile", Duration::from_secs(20)).await;
+    let fixture = Fixture::new("meanwhile", Duration::from_secs(40)).await;
     let token = fixture.seed("alice").await;
     let _operator = fixture.operator();
     fixture.user("alice", json!({})).await;
@@ -184,7 +184,7 @@ async fn a_target_that_somebody_deletes_is_back_at_once_whatever_its_credential_
     let limited = Answer::new(429).header("retry-after", "600");
     fixture.oauth.fail_always(Fault::Answer(limited));
     fixture.machine("ci", json!({})).await;
-    fixture.oauth.wait_for_outcomes(2).await;
+    soon("the pause", fixture.oauth.wait_for_outcomes(2)).await;
 
     fixture
         .until("alice", "waiting", |c| {
@@ -212,17 +212,17 @@ async fn a_target_that_somebody_deletes_is_back_at_once_whatever_its_credential_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_credential_is_not_refreshed_sooner_than_the_provider_wants_but_for_a_person() {
-    let fixture = Fixture::new("interval", Duration::from_secs(6)).await;
+    let fixture = Fixture::new("interval", Duration::from_secs(10)).await;
     let interval = json!({"refresh": {"minInterval": "1h"}});
     fixture.provider(interval).await;
     let _operator = fixture.operator();
     fixture.machine("ci", json!({})).await;
-    // Its token is due after 3 s at the latest, and is used up instead, to the second.
+    // Its token is due after 5 s at the latest, and is used up instead, to the second.
     fixture.generation("ci", 3).await;
     let arrivals: Vec<_> = arrivals(&fixture.oauth).iter().map(|(at, _)| *at).collect();
     for pair in arrivals.windows(2) {
         assert!(
-            pair[1].duration_since(pair[0]) >= seconds(5),
+            pair[1].duration_since(pair[0]) >= seconds(7),
             "{arrivals:?}"
         );
     }
@@ -237,7 +237,7 @@ async fn a_credential_is_not_refreshed_sooner_than_the_provider_wants_but_for_a_
 async fn under_a_provider_that_changes_each_waits_for_its_turn_in_front_of_its_gate() {
     const MANY: usize = 12;
     let fixture = Fixture::new("changes", HOUR).await;
-    let limit = json!({"rateLimit": {"requests": 5, "per": "2s"}});
+    let limit = json!({"rateLimit": {"requests": 5, "per": "6s"}});
     fixture.provider(json!({"refresh": limit.clone()})).await;
     let _operator = fixture.operator();
     for name in machines(&fixture, "c", MANY, "provider").await {
@@ -254,7 +254,7 @@ async fn under_a_provider_that_changes_each_waits_for_its_turn_in_front_of_its_g
     }
     let arrivals: Vec<_> = arrivals(&fixture.oauth).into_iter().collect();
     let times: Vec<_> = arrivals.iter().map(|(at, _)| *at).collect();
-    assert!(most_in(&times, seconds(2)) <= 5, "{times:?}");
+    assert!(most_in(&times, seconds(6)) <= 5, "{times:?}");
     // Closed and opened once for each: nobody who holds one is told to let go before it is its turn.
     let gates = async || {
         let writes = audit.writes();

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::{Fixture, Operator, Program, WallClock, eventually, within};
 
-const LIFETIME: Duration = Duration::from_secs(20);
+const LIFETIME: Duration = Duration::from_secs(30);
 const DAY: i64 = 86_400;
 
 /// When tokens were obtained, by this process's clock.
@@ -47,9 +47,10 @@ async fn has_no_effect(test: &str, operators: i64, programs: i64) {
     })
     .await;
     let told = program.finish();
-    for what in ["refused", "lost", "errors"] {
+    for what in ["refused", "errors"] {
         assert_eq!(told[what], 0, "{told}");
     }
+    assert!(told["lost"] == 0 || fixture.paused_for(3), "{told}");
     assert_eq!(fixture.oauth.resource_calls().1, 0);
     assert_eq!(fixture.oauth.max_presentations(), 1);
     let grants = grants(&fixture);
@@ -63,7 +64,7 @@ async fn has_no_effect(test: &str, operators: i64, programs: i64) {
         .unwrap()
         .duration_since(grants[0])
         .as_secs_f64();
-    let least = if operators > 0 { 12.0 } else { 20.0 };
+    let least = if operators > 0 { 18.0 } else { 30.0 };
     assert!(all > least, "{grants:?}");
 }
 

@@ -1,5 +1,7 @@
 //! What a failed credential tells people, and how it recovers.
 
+use std::cell::Cell;
+
 use jiff::Timestamp;
 use kube::ResourceExt;
 use tokenward::api::IntegrationCredential;
@@ -100,16 +102,44 @@ pub async fn refresh_token(fixture: &Fixture, name: &str) -> String {
     text(&grant.expect("the grant"), "refresh_token")
 }
 
-/// The credential, once it is Ready and nothing of the failure is left. It must not have waited for
-/// the next attempt that was planned in any case.
+/// Does what mends a failed credential. The credential, once it is as `wanted`, and the last attempt that
+/// was seen to be planned before that.
+pub async fn mended(
+    fixture: &Fixture,
+    failed: &IntegrationCredential,
+    mend: impl Future<Output = ()>,
+    what: &str,
+    wanted: impl Fn(&IntegrationCredential) -> bool,
+) -> (IntegrationCredential, Timestamp) {
+    let name = failed.name_any();
+    let planned = Cell::new(next_attempt(failed));
+    let wanted = fixture.until(&name, what, |c| {
+        if wanted(c) {
+            return true;
+        }
+        // A slow machine may come to more attempts before it is mended.
+        let refresh = c.status.as_ref().and_then(|s| s.refresh.as_ref());
+        if let Some(next) = refresh.and_then(|r| r.next_attempt_time.as_ref()) {
+            planned.set(planned.get().max(next.0));
+        }
+        false
+    });
+    let (credential, ()) = tokio::join!(wanted, mend);
+    (credential, planned.get())
+}
+
+/// Does what mends a failed credential. The credential, once it is Ready and nothing of the failure is left.
+/// It must not have waited for the next attempt that was planned in any case.
 pub async fn recovers_at_once(
     fixture: &Fixture,
     failed: &IntegrationCredential,
+    mend: impl Future<Output = ()>,
 ) -> IntegrationCredential {
-    let credential = recovers(fixture, failed).await;
+    let (credential, planned) = mended(fixture, failed, mend, "Valid", is_valid).await;
+    assert_recovered(&credential);
     let token = credential.status.as_ref().unwrap().token.as_ref().unwrap();
     let obtained = token.last_refresh_time.as_ref().unwrap().0;
-    let (name, planned) = (failed.name_any(), next_attempt(failed));
+    let name = failed.name_any();
     assert!(
         obtained < planned,
         "{name}: {obtained}, as planned for {planned}"
@@ -119,16 +149,22 @@ pub async fn recovers_at_once(
 
 /// The credential, once it is Ready and nothing of the failure is left.
 pub async fn recovers(fixture: &Fixture, failed: &IntegrationCredential) -> IntegrationCredential {
-    let credential = fixture
-        .until(&failed.name_any(), "Valid", |c| reason(c) == "Valid")
-        .await;
-    assert_eq!(condition(&credential, "Ready").unwrap().0, "True");
-    assert_eq!(condition(&credential, "Stalled").unwrap().0, "False");
-    assert_eq!(condition(&credential, "Reconciling"), None);
+    let credential = fixture.until(&failed.name_any(), "Valid", is_valid).await;
+    assert_recovered(&credential);
+    credential
+}
+
+fn is_valid(credential: &IntegrationCredential) -> bool {
+    reason(credential) == "Valid"
+}
+
+fn assert_recovered(credential: &IntegrationCredential) {
+    assert_eq!(condition(credential, "Ready").unwrap().0, "True");
+    assert_eq!(condition(credential, "Stalled").unwrap().0, "False");
+    assert_eq!(condition(credential, "Reconciling"), None);
     let refresh = credential.status.as_ref().unwrap().refresh.clone().unwrap();
     assert_eq!((refresh.failures, refresh.last_error), (0, None));
     assert_eq!(refresh.next_attempt_time, None);
-    credential
 }
 
 /// Does what a message says: the one kubectl command in it, with `value` in the place of `…`.

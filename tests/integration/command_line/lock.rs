@@ -3,7 +3,7 @@
 use std::{fs, io::Write};
 
 use kube::api::DeleteParams;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{HOUR, close_gate};
 use crate::support::{
@@ -12,12 +12,15 @@ use crate::support::{
 
 /// A credential `alice` with a token, and its operator.
 async fn alice(test: &str) -> (Fixture, Operator) {
+    locked(test, json!({})).await
+}
+
+/// One whose `spec.lock` is this.
+async fn locked(test: &str, lock: Value) -> (Fixture, Operator) {
     let fixture = Fixture::new(test, HOUR).await;
     fixture.seed("alice").await;
     let operator = fixture.operator();
-    fixture
-        .user("alice", json!({"lock": {"holdDuration": "3s"}}))
-        .await;
+    fixture.user("alice", json!({"lock": lock})).await;
     fixture.ready("alice").await;
     (fixture, operator)
 }
@@ -262,7 +265,8 @@ async fn where_one_holds_it_exclusively_that_one_is_named_and_not_gone_past() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_whose_hold_is_lost_is_killed_with_all_that_it_started() {
-    let (fixture, _operator) = alice("lock-lost").await;
+    // It notices at its next renewal.
+    let (fixture, _operator) = locked("lock-lost", json!({"holdDuration": "12s"})).await;
     let script = format!("trap '' TERM; sleep 1000 & echo other $!; {FOREVER}");
     let running = shell(&fixture, &[], &script);
     let command = pid(&running).await;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{HOUR, close_gate};
 use crate::{
     oauth_server::{Answer, Fault},
-    support::{Account, Fixture, Running, eventually, text},
+    support::{Account, Fixture, Running, eventually, soon, text},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,7 +115,7 @@ async fn those_that_ask_at_once_cause_one_exchange_and_all_get_the_new_generatio
         names.iter().all(waits).then_some(())
     })
     .await;
-    fixture.oauth.wait_for_outcomes(2).await;
+    soon("the exchange", fixture.oauth.wait_for_outcomes(2)).await;
     fixture.oauth.release_exchanges();
     for ended in join_all(running.into_iter().map(Running::end)).await {
         assert_eq!(ended.code, 0, "{}", ended.err);

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokenward::manager::CredentialManager;
 use tokio::time::timeout;
 
-use super::{HOUR, change, create, delete, event, fixture, gone, resource, revocable, tokens};
+use super::{HOUR, create, delete, event, fixture, gone, resource, revocable, tokens};
 use crate::{
     oauth_server::Outcome,
     support::{Fixture, condition, eventually, notes},
@@ -61,7 +61,7 @@ async fn a_holder_that_does_not_let_go_is_named_and_not_waited_for_longer_than_i
             "labels": {"tokenward.dev/credential": "alice", "tokenward.dev/role": "hold"},
             "annotations": {"tokenward.dev/generation": "1", "tokenward.dev/owner": "test"},
         },
-        "spec": {"holderIdentity": "stubborn/main/0123456789abcdef", "leaseDurationSeconds": 2},
+        "spec": {"holderIdentity": "stubborn/main/0123456789abcdef", "leaseDurationSeconds": 600},
     }))
     .unwrap();
     let leases = fixture.leases();
@@ -96,13 +96,7 @@ async fn a_deletion_during_an_exchange_revokes_the_token_that_comes_of_it() {
     let _operator = fixture.operator();
     revocable(&fixture, "alice").await;
     fixture.oauth.hold_exchanges();
-    let asked = json!({"tokenward.dev/refresh-requested": "now"});
-    change(
-        &fixture,
-        "alice",
-        json!({"metadata": {"annotations": asked}}),
-    )
-    .await;
+    fixture.ask("alice", "1").await;
     timeout(SOON, fixture.oauth.wait_for_outcomes(2))
         .await
         .unwrap();
@@ -127,13 +121,7 @@ async fn a_refresh_that_waits_for_holders_gives_way_to_the_deletion() {
     let old = revocable(&fixture, "alice").await;
     let manager = CredentialManager::new(fixture.client.clone(), fixture.namespace.clone());
     let hold = manager.acquire("alice").await.unwrap();
-    let asked = json!({"tokenward.dev/refresh-requested": "now"});
-    change(
-        &fixture,
-        "alice",
-        json!({"metadata": {"annotations": asked}}),
-    )
-    .await;
+    fixture.ask("alice", "1").await;
     operator.logged("waiting for holders to let go").await;
     delete(&fixture, "alice").await;
     eventually("priority delete", async || {

@@ -127,7 +127,7 @@ async fn a_provider_without_a_revocation_endpoint_is_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_that_hangs_is_given_up_and_attempts_count_over_restarts() {
     let fixture = fixture("hang", HOUR).await;
-    let mut operator = fixture.operator_with(&["--request-timeout", "1s"]);
+    let mut operator = fixture.operator();
     revocable(&fixture, "alice").await;
     operator.kill();
     // As an operator leaves it that was killed in the fourth attempt.

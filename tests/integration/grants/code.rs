@@ -57,7 +57,8 @@ async fn a_code_is_redeemed_at_once_and_once_and_its_refresh_token_goes_on() {
     })
     .await;
     // It is still in the seed, and no other operator presents it either.
-    operator.kill();
+    operator.signal("TERM");
+    assert!(operator.end().await.success());
     let next = fixture.operator();
     further(&fixture, &fixture.get("alice").await, 2).await;
     assert_eq!(fixture.oauth.redemptions(&code), 1);

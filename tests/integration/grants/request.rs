@@ -25,8 +25,7 @@ async fn a_server_that_takes_basic_credentials_as_they_are_gets_them_so() {
     let refused = fixture.stalled("ci", "InvalidClient").await;
     let mut raw = client;
     raw["clientAuth"] = json!("BasicRaw");
-    fixture.provider(raw).await;
-    recovers_at_once(&fixture, &refused).await;
+    recovers_at_once(&fixture, &refused, fixture.provider(raw)).await;
     let requests = fixture.oauth.requests();
     assert_eq!(requests.last().unwrap().client_auth, ClientAuth::Basic);
 }
@@ -140,12 +139,10 @@ async fn a_credential_adds_only_the_parameters_that_its_provider_lists() {
     told.words = &["parameter audience"];
     let failed = told.of(&fixture, "ci").await;
     assert_eq!(fixture.oauth.request_count(), 0);
-    fixture
-        .provider(json!({
-            "credentialParameters": ["account_id", "audience"], "params": {"audience": "own"},
-        }))
-        .await;
-    recovers_at_once(&fixture, &failed).await;
+    let mend = fixture.provider(json!({
+        "credentialParameters": ["account_id", "audience"], "params": {"audience": "own"},
+    }));
+    recovers_at_once(&fixture, &failed, mend).await;
     let request = &fixture.oauth.requests()[0];
     assert_eq!(param(request, "account_id"), "a&b=c");
     assert_eq!(param(request, "audience"), "x");

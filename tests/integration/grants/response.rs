@@ -40,7 +40,8 @@ async fn an_id_token_and_metadata_are_published_and_outlast_answers_without_them
     fixture
         .oauth
         .fail_next(Fault::set("team", json!({"name": "red"})));
-    operator.kill();
+    operator.signal("TERM");
+    assert!(operator.end().await.success());
     let operator = fixture.operator();
     holds(5, "red").await;
     // They are read back from the grant where the target is lost.
@@ -141,10 +142,15 @@ async fn a_refresh_token_that_comes_alone_is_kept_and_not_asked_for_more_without
             refresh.is_some_and(|r| r.failures >= 3)
         })
         .await;
-    let last = told.status.unwrap().refresh.unwrap().last_error.unwrap();
-    assert_eq!(last.reason, "UnreadableResponse");
-    // One request for the first token, and one for each failure that was told.
-    assert!(fixture.oauth.request_count() <= 5);
+    let requests = fixture.oauth.request_count();
+    let refresh_told = told.status.unwrap().refresh.unwrap();
+    assert_eq!(
+        refresh_told.last_error.unwrap().reason,
+        "UnreadableResponse"
+    );
+    // One request for the first token, one for each failure that was told, and one that was not told yet.
+    let most = 2 + usize::try_from(refresh_told.failures).unwrap();
+    assert!(requests <= most, "{requests}");
     fixture.oauth.clear_faults();
     refresh.end().await;
     fixture.ready("alice").await;

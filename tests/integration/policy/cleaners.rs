@@ -33,7 +33,7 @@ async fn a_namespace_with_gates_holds_and_wants_goes_all_the_way() {
         .await
         .unwrap();
     within(
-        Duration::from_secs(90),
+        Duration::from_secs(180),
         "the namespace is gone",
         async || {
             namespaces

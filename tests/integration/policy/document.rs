@@ -130,6 +130,8 @@ async fn by_the_example_of_the_document_a_refresh_is_seen_to_wait() {
         |wanted: &str| format!("until [ \"$(gate phase)\" = {wanted} ]; do sleep 0.1; done");
     let (drains, opens) = (until("Draining"), until("Open"));
     let held = "secret access_token";
+    // It is answered when the gate is open.
+    let answered = "for n in $(seq 300); do kubectl get leases alice.want.$WANT >/dev/null 2>&1 || break; sleep 0.1; done";
     let after = "echo; gate generation; echo; kubectl get leases alice.want.$WANT 2>&1 || true";
     let script = [
         look,
@@ -140,6 +142,7 @@ async fn by_the_example_of_the_document_a_refresh_is_seen_to_wait() {
         held,
         release,
         opens.as_str(),
+        answered,
         after,
     ];
     let printed = consumer.shell(&script.join("\n")).await;
@@ -153,7 +156,7 @@ async fn by_the_example_of_the_document_a_refresh_is_seen_to_wait() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_with_the_rights_of_the_document_holds_and_asks_as_itself() {
     let guarded = Guarded::new("document-pod").await;
-    let alice = ByHand::new(&guarded.fixture, 4).await;
+    let alice = ByHand::new(&guarded.fixture, 12).await;
     let consumer = Consumer::new(&guarded, Some("worker-0")).await;
     let namespace = guarded.fixture.namespace.as_str();
     let flat = consumer.folder.path().join("kubeconfig.json");

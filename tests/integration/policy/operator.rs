@@ -92,18 +92,6 @@ async fn refreshes_as(account: &Account, fixture: &Fixture, may_tell: bool) {
     assert_eq!(fixture.oauth.max_presentations(), 1);
     let told = fixture.events().await;
     assert!(told.iter().any(|e| e.starts_with("Refreshed:")), "{told:?}");
-    let log = operator.log();
-    let refusals: Vec<&str> = log
-        .lines()
-        .filter(|line| line.contains("forbid") || line.contains("denied"))
-        .collect();
-    // Said once, and not tried again and again.
-    let status = "forbids to write the status of clusteroauthproviders";
-    assert_eq!(refusals.len(), usize::from(!may_tell), "{refusals:#?}");
-    assert!(
-        refusals.iter().all(|line| line.contains(status)),
-        "{refusals:#?}"
-    );
     let own: Api<OAuthProvider> = Api::namespaced(fixture.client.clone(), name);
     let common: Api<ClusterOAuthProvider> = Api::all(fixture.client.clone());
     let is_ready = |status: Option<ProviderStatus>| {
@@ -112,10 +100,25 @@ async fn refreshes_as(account: &Account, fixture: &Fixture, may_tell: bool) {
             .iter()
             .any(|c| c.type_ == "Ready" && c.status == "True")
     };
-    let told = own.get("provider").await.unwrap().status;
-    assert!(is_ready(told), "{log}");
-    let told = common.get(name).await.unwrap().status;
-    assert_eq!(is_ready(told), may_tell, "{log}");
+    // Said once, and not tried again and again.
+    let status = "forbids to write the status of clusteroauthproviders";
+    eventually("what is said of the providers", async || {
+        let own = is_ready(own.get("provider").await.unwrap().status);
+        let common = is_ready(common.get(name).await.unwrap().status);
+        let refused = operator.log().contains(status);
+        (own && common == may_tell && refused != may_tell).then_some(())
+    })
+    .await;
+    let log = operator.log();
+    let refusals: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("forbid") || line.contains("denied"))
+        .collect();
+    assert_eq!(refusals.len(), usize::from(!may_tell), "{refusals:#?}");
+    assert!(
+        refusals.iter().all(|line| line.contains(status)),
+        "{refusals:#?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

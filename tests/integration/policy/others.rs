@@ -148,7 +148,7 @@ async fn under_the_strict_policy_consumers_write_the_leases_of_tokenward_only() 
         .await
         .unwrap();
     within(
-        Duration::from_secs(90),
+        Duration::from_secs(180),
         "the namespace is gone",
         async || {
             namespaces

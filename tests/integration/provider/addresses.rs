@@ -73,8 +73,7 @@ async fn what_is_wrong_with_a_variable_is_told_by_its_name() {
     }
     assert_eq!(fixture.oauth.request_count(), 0);
     let spec = tenants(&fixture, &json!({"variables": {"tenant": "contoso"}}));
-    fixture.provider(spec).await;
-    recovers_at_once(&fixture, &failed.unwrap()).await;
+    recovers_at_once(&fixture, &failed.unwrap(), fixture.provider(spec)).await;
     assert_eq!(fixture.oauth.requests()[0].path, "/contoso/token");
 }
 

@@ -200,7 +200,10 @@ async fn use_each_grant(fixture: &Fixture, needles: &mut Needles, key: &Key) {
     for name in ["code", "plain", "robot", "machine", "signed", "app"] {
         fixture.generation(name, 2).await;
     }
-    // People edit what is not theirs, and what is.
+    // People edit what is not theirs, and what is. A grant that is edited while a refresh is stored is replaced.
+    for name in ["code", "plain"] {
+        fixture.at_rest(name).await;
+    }
     let params = PatchParams::default();
     let change = |value: Value| Patch::Merge(value);
     let note = json!({"spec": {"title": "edited"}});
@@ -225,6 +228,8 @@ async fn use_each_grant(fixture: &Fixture, needles: &mut Needles, key: &Key) {
         .await;
     let code_failed = fixture.tokenward(&["refresh", "code"]).end().await;
     assert_ne!(code_failed.code, 0);
+    fixture.oauth.configure(|b| b.lifetime = LIFETIME);
+    fixture.ask("plain", "1").await;
     fixture.generation("plain", 4).await;
     needles.check_text("the command line", &code_failed.err);
     needles.check_text("the command line", &code_failed.out);

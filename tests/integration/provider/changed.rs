@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Long enough for people to be told before the token expires.
-const LIFETIME: Duration = Duration::from_secs(12);
+const LIFETIME: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refresh_token_goes_to_another_address_only_when_people_confirm_it() {
@@ -66,6 +66,9 @@ async fn a_refresh_token_goes_to_another_address_only_when_people_confirm_it() {
     assert!(asked.err.contains("ProviderChanged"), "{}", asked.err);
     assert_eq!(fixture.oauth.request_count(), sent, "{}", operator.log());
 
+    fixture
+        .oauth
+        .configure(|b| b.lifetime = Duration::from_secs(6));
     annotate(&host).await;
     let mended = fixture
         .until("alice", "not Stalled", |c| {

@@ -62,8 +62,8 @@ async fn a_preset_that_does_not_exist_is_told_and_another_acts_at_once() {
     .of(&fixture, "ci")
     .await;
     assert_eq!(fixture.oauth.request_count(), 0);
-    fixture.provider(json!({"preset": "salesforce"})).await;
-    recovers_at_once(&fixture, &failed).await;
+    let mend = fixture.provider(json!({"preset": "salesforce"}));
+    recovers_at_once(&fixture, &failed, mend).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,8 +86,6 @@ async fn a_grant_that_the_provider_does_not_offer_is_told_with_those_that_it_doe
     .await;
     assert_eq!(fixture.oauth.request_count(), 0);
     let all = json!(["RefreshToken", "ClientCredentials"]);
-    fixture
-        .provider(json!({"preset": "google", "grants": all}))
-        .await;
-    recovers_at_once(&fixture, &failed).await;
+    let mend = fixture.provider(json!({"preset": "google", "grants": all}));
+    recovers_at_once(&fixture, &failed, mend).await;
 }

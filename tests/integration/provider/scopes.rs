@@ -31,7 +31,6 @@ async fn a_token_with_fewer_scopes_is_used_and_told_once() {
     assert_eq!(condition(&credential, "Stalled").unwrap().0, "False");
     let target = fixture.find_secret("alice").await.unwrap();
     assert_eq!(text(&target, "scope"), "read");
-    assert!(fixture.oauth.is_live(&text(&target, "access_token")));
     let narrowed = async || {
         let events = fixture.events().await;
         let all = events
@@ -44,6 +43,9 @@ async fn a_token_with_fewer_scopes_is_used_and_told_once() {
     })
     .await;
     fixture.generation("alice", 4).await;
+    fixture.at_rest("alice").await;
+    let target = fixture.find_secret("alice").await.unwrap();
+    assert!(fixture.oauth.is_live(&text(&target, "access_token")));
     assert_eq!(narrowed().await, [format!("ScopeNarrowed: {message}")]);
 
     // An authorization that has them ends it.

@@ -1,5 +1,7 @@
 //! The client's secret changes: who is woken by it.
 
+use std::future::ready;
+
 use serde_json::json;
 
 use super::{ForAll, HOUR, client_secret};
@@ -35,10 +37,9 @@ async fn a_clients_secret_wakes_those_who_wait_for_it_and_nobody_else() {
             refresh.is_some_and(|r| r.failures >= 3)
         })
     };
-    failures("other").await;
     let waits = [failures("waits").await, failures("waits-too").await];
     fixture.told(4).await;
-    let other = fixture.get("other").await;
+    let other = failures("other").await;
     let works = fixture.get("works").await;
     let asked = |id: &str| {
         let requests = fixture.oauth.requests();
@@ -50,10 +51,11 @@ async fn a_clients_secret_wakes_those_who_wait_for_it_and_nobody_else() {
     let before = (asked("two"), asked("demo"));
 
     let audit = fixture.audit();
-    fixture.secret("one", &[("s", "right")]).await;
-    for failed in &waits {
-        recovers_at_once(&fixture, failed).await;
-    }
+    let mend = fixture.secret("one", &[("s", "right")]);
+    tokio::join!(
+        recovers_at_once(&fixture, &waits[0], mend),
+        recovers_at_once(&fixture, &waits[1], ready(())),
+    );
     assert_eq!((asked("two"), asked("demo")), before, "{}", operator.log());
     let requests = audit.requests();
     let concerns = |name: &str| {
@@ -88,8 +90,8 @@ async fn a_client_of_a_cluster_provider_acts_at_once_with_the_label_it_has_anywa
         })
         .await;
     assert_eq!(condition(&failed, "Stalled").unwrap().1, "InvalidClient");
-    client_secret(&fixture, "shared", "key", "demo-secret").await;
-    recovers_at_once(&fixture, &failed).await;
+    let mend = client_secret(&fixture, "shared", "key", "demo-secret");
+    recovers_at_once(&fixture, &failed, mend).await;
     shared.delete().await;
 }
 

@@ -6,13 +6,13 @@ use axum::http::Method;
 use kube::ResourceExt;
 use serde_json::json;
 
-use super::{ACQUIRE, DURATION, Scene, UNTIL_TERM, posts};
+use super::{ACQUIRE, LONG, Scene, UNTIL_TERM, posts};
 use crate::support::{ByHand, Calls, notes};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_about_to_expire_is_asked_for_anew_and_not_held_meanwhile() {
     let scene = Scene::new("py-expiry").await;
-    let alice = ByHand::new(&scene.fixture, DURATION).await;
+    let alice = ByHand::new(&scene.fixture, LONG).await;
     alice.publish(1, Duration::from_secs(1)).await;
     let client = scene.client(&[], UNTIL_TERM);
     let want = alice.want().await;
@@ -47,7 +47,7 @@ with alice.acquire() as hold:
 "
     );
     let scene = Scene::new("py-rejected").await;
-    let alice = ByHand::new(&scene.fixture, DURATION).await;
+    let alice = ByHand::new(&scene.fixture, LONG).await;
     let (mut program, _wait) = scene.program(&program);
     assert_eq!(program.printed("first").await, "at-1");
     assert_eq!(program.printed("lost").await, "it was released");
@@ -75,7 +75,7 @@ with alice.acquire() as hold:
 "
     );
     let scene = Scene::new("py-ahead").await;
-    let _alice = ByHand::new(&scene.fixture, DURATION).await;
+    let _alice = ByHand::new(&scene.fixture, LONG).await;
     let (mut program, _wait) = scene.program(&program);
     assert_eq!(program.printed("held").await, "1 False");
     assert!(program.end().await.success());

@@ -47,7 +47,7 @@ async fn a_closed_gate_is_waited_for_and_an_open_one_lets_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_not_let_in_is_told_why() {
     let scene = Scene::new("py-why").await;
-    let alice = ByHand::new(&scene.fixture, DURATION).await;
+    let alice = ByHand::new(&scene.fixture, LONG).await;
     let at_once = ["--timeout", "0"];
     let told = async |mut client: Python, status: i32, why: &str| {
         assert_eq!(client.end().await.code(), Some(status), "{why}");
@@ -83,7 +83,7 @@ async fn who_is_not_let_in_is_told_why() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gate_that_closes_while_the_hold_is_made_lets_nobody_in() {
     let scene = Scene::new("py-race").await;
-    let alice = ByHand::new(&scene.fixture, DURATION).await;
+    let alice = ByHand::new(&scene.fixture, LONG).await;
     let post = scene.proxy.inject(posts().first(1), Fault::HoldBefore);
     let client = scene.client(&[], UNTIL_TERM);
     post.met(1).await;
@@ -106,7 +106,7 @@ async fn a_gate_that_closes_while_the_hold_is_made_lets_nobody_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mode_that_changes_while_the_hold_is_made_is_followed() {
     let scene = Scene::new("py-mode").await;
-    let alice = ByHand::new(&scene.fixture, DURATION).await;
+    let alice = ByHand::new(&scene.fixture, LONG).await;
     let post = scene.proxy.inject(posts().first(1), Fault::HoldBefore);
     let client = scene.client(&[], UNTIL_TERM);
     post.met(1).await;
@@ -125,7 +125,7 @@ async fn a_mode_that_changes_while_the_hold_is_made_is_followed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn exclusive_lets_in_one_at_a_time() {
     let scene = Scene::new("py-exclusive").await;
-    let alice = ByHand::new(&scene.fixture, DURATION).await;
+    let alice = ByHand::new(&scene.fixture, LONG).await;
     alice.gate(json!({"mode": "Exclusive"})).await;
     let mut first = scene.client(&[], UNTIL_TERM);
     first.printed("token").await;
@@ -149,7 +149,7 @@ async fn a_hold_whose_creation_had_no_clear_answer_is_used_if_it_is_there_and_ma
         ("py-503", Fault::Answer(503)),
     ] {
         let scene = Scene::new(test).await;
-        let alice = ByHand::new(&scene.fixture, DURATION).await;
+        let alice = ByHand::new(&scene.fixture, LONG).await;
         let unclear = scene.proxy.inject(posts().first(1), fault);
         let client = scene.client(&[], UNTIL_TERM);
         client.printed("token").await;
@@ -167,7 +167,7 @@ async fn a_hold_whose_creation_had_no_clear_answer_is_used_if_it_is_there_and_ma
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exclusive_hold_whose_creation_had_no_clear_answer_is_known_by_its_nonce() {
     let scene = Scene::new("py-nonce").await;
-    let alice = ByHand::new(&scene.fixture, DURATION).await;
+    let alice = ByHand::new(&scene.fixture, LONG).await;
     alice.gate(json!({"mode": "Exclusive"})).await;
     scene.proxy.inject(posts().first(1), Fault::DropAfter);
     let client = scene.client(&[], UNTIL_TERM);
@@ -184,7 +184,7 @@ async fn a_hold_counts_from_when_its_creation_was_sent() {
     let client = scene.client(&[], UNTIL_TERM);
     slow.met(1).await;
     let hold = alice.hold().await;
-    passed(Duration::from_secs(DURATION).mul_f64(0.75)).await;
+    passed(Duration::from_secs(DURATION).mul_f64(0.62)).await;
     slow.release();
     client.printed("token").await;
     let now = alice.holds().await;

@@ -9,7 +9,7 @@ use crate::support::{ByHand, Calls, Fault};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_notice_is_passed_on_and_the_hold_released() {
     let scene = Scene::new("py-drain").await;
-    let alice = ByHand::new(&scene.fixture, DURATION).await;
+    let alice = ByHand::new(&scene.fixture, LONG).await;
     let script = "trap 'echo drained; exit 0' USR1; echo in; while :; do sleep 0.05; done";
     let mut client = scene.client(&["--drain-signal", "USR1"], script);
     client.printed("in").await;
@@ -22,7 +22,7 @@ async fn a_drain_notice_is_passed_on_and_the_hold_released() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_stays_longer_than_the_grace_is_ended_by_its_own_deadline() {
     let scene = Scene::new("py-grace").await;
-    let alice = ByHand::new(&scene.fixture, DURATION).await;
+    let alice = ByHand::new(&scene.fixture, LONG).await;
     let mut client = scene.client(&[], FOR_EVER);
     let pid = client.printed("pid").await;
     alice.phase("Draining").await;

@@ -71,8 +71,7 @@ async fn nothing_is_done_for_a_suspended_credential_and_all_of_it_once_it_is_res
     // Everything that would be a reason to do something.
     fixture.delete_secret("alice").await;
     let seed = fixture.seed("alice").await;
-    let again = json!({"metadata": {"annotations": {"tokenward.dev/refresh-requested": "1"}}});
-    change(&fixture, "alice", again).await;
+    fixture.ask("alice", "1").await;
     let refresh = fixture.tokenward(&["refresh", "alice"]).end().await;
     assert_eq!(refresh.code, 1, "{}", refresh.err);
     assert!(

@@ -47,11 +47,7 @@ impl Cell {
         fixture
             .user(
                 &self.name,
-                json!({
-                    "oauth2": {"providerRef": {"name": self.name}},
-                    // So that a holder soon learns that a refresh waits for it.
-                    "lock": {"holdDuration": "6s", "drainGrace": "3s"},
-                }),
+                json!({"oauth2": {"providerRef": {"name": self.name}}}),
             )
             .await;
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::oauth_server::{Answer, Behaviour, Fault, OldToken, Reuse};
 
 /// How long an exchange may take.
-const EXCHANGE: Duration = Duration::from_secs(5);
+const EXCHANGE: Duration = Duration::from_secs(10);
 
 /// A kind of provider: what it does, and what is said of it.
 #[derive(Debug)]

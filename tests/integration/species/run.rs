@@ -10,6 +10,7 @@ use futures::{
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use tokenward::manager::CredentialManager;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -26,8 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 /// How long access tokens live. The margin before their expiry begins five minutes earlier.
 const LIFETIME: Duration = Duration::from_secs(3600);
-/// Shortly before and after its beginning, for tokens that were obtained just now.
-const BEFORE_THE_MARGIN: Duration = Duration::from_secs(3600 - 300 - 120);
+/// Before and after its beginning, for tokens that were obtained some minutes ago.
+const BEFORE_THE_MARGIN: Duration = Duration::from_secs(3600 - 300 - 900);
 const IN_THE_MARGIN: Duration = Duration::from_secs(3600 - 300 + 30);
 
 /// A namespace, its operator's way to the API server and its clock.
@@ -215,7 +216,7 @@ async fn happen(event: Event, place: &Place, trials: &[Trial], mut operator: Ope
     place.operator(event)
 }
 
-/// Waits until a call about each credential's grant is held.
+/// Waits until a call about each credential's grant is held, and none was given up.
 async fn all_held(place: &Place, trials: &[Trial]) {
     let is_held = |call: &Call| call.fault == Some("hold before");
     within(PATIENCE, "a held call of each", async || {
@@ -225,17 +226,28 @@ async fn all_held(place: &Place, trials: &[Trial]) {
             .filter(|c| is_held(c))
             .map(|c| &c.name)
             .collect();
-        (held.len() == trials.len()).then_some(())
+        if held.len() < trials.len() {
+            return None;
+        }
+        let gates = join_all(trials.iter().map(|trial| holder(place, trial))).await;
+        gates.iter().all(|holder| !holder.is_empty()).then_some(())
     })
     .await;
+}
+
+/// Who holds the gate; empty: nobody.
+async fn holder(place: &Place, trial: &Trial) -> String {
+    let gate = format!("{}.gate", trial.cell.name);
+    let gate = place.fixture.leases().get(&gate).await.unwrap();
+    let holder = gate.spec.and_then(|spec| spec.holder_identity);
+    holder.unwrap_or_default()
 }
 
 /// Shortens what the gate of the dead writer says of its durations, which make a successor wait for long.
 async fn hasten_takeover(place: &Place, trial: &Trial) {
     let gate = format!("{}.gate", trial.cell.name);
     let (leases, params) = (place.fixture.leases(), PatchParams::default());
-    let holder = leases.get(&gate).await.unwrap().spec.unwrap();
-    assert_ne!(holder.holder_identity.as_deref(), Some(""), "{gate}");
+    assert_ne!(holder(place, trial).await, "", "{gate}");
     let change = Patch::Merge(json!({
         "metadata": {"annotations": {"tokenward.dev/takeover-delay-seconds": "1"}},
         "spec": {"leaseDurationSeconds": 1},
@@ -324,6 +336,8 @@ async fn look(place: &Place, operator: &Operator, trial: &Trial) {
         .annotate(&place.fixture, "looked-at", "early")
         .await;
     within(PATIENCE, &format!("a look at {name}"), async || {
+        // The log of all of them is long.
+        sleep(Duration::from_millis(200)).await;
         (looks() > before).then_some(())
     })
     .await;

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{Read, Seek, SeekFrom},
     path::PathBuf,
+    sync::{Mutex, PoisonError},
 };
 
 use serde_json::Value;
@@ -16,19 +17,30 @@ pub struct Audit {
     log: PathBuf,
     namespace: String,
     agent: &'static str,
-    from: u64,
+    seen: Mutex<Seen>,
+}
+
+/// What was read of the log.
+struct Seen {
+    /// Up to here.
+    until: u64,
+    /// By whom, and what.
+    requests: Vec<(String, String)>,
 }
 
 impl Audit {
     /// Those of programs whose user agent begins like this, from now on. The server writes a request's line
     /// before it answers.
     pub fn start(log: PathBuf, namespace: &str, agent: &'static str) -> Self {
-        let from = std::fs::metadata(&log).unwrap().len();
+        let seen = Seen {
+            until: std::fs::metadata(&log).unwrap().len(),
+            requests: Vec::new(),
+        };
         Self {
             log,
             namespace: namespace.to_owned(),
             agent,
-            from,
+            seen: Mutex::new(seen),
         }
     }
 
@@ -40,20 +52,31 @@ impl Audit {
     /// Those of this ServiceAccount of the namespace.
     pub fn requests_of(&self, account: &str) -> Vec<String> {
         let user = format!("system:serviceaccount:{}:{account}", self.namespace);
-        self.those(|event| event["user"]["username"] == user)
+        self.those(|by| by == user)
     }
 
-    fn those(&self, wanted: impl Fn(&Value) -> bool) -> Vec<String> {
+    fn those(&self, by: impl Fn(&str) -> bool) -> Vec<String> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mut file = File::open(&self.log).unwrap();
-        file.seek(SeekFrom::Start(self.from)).unwrap();
-        let mut lines = String::new();
-        file.read_to_string(&mut lines).unwrap();
-        lines
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .filter(wanted)
-            .filter_map(|event: Value| self.request(&event))
-            .collect()
+        file.seek(SeekFrom::Start(seen.until)).unwrap();
+        let mut new = Vec::new();
+        file.read_to_end(&mut new).unwrap();
+        // The last line may be half written.
+        let whole = new.iter().rposition(|byte| *byte == b'\n');
+        new.truncate(whole.map_or(0, |end| end + 1));
+        seen.until += u64::try_from(new.len()).unwrap();
+        for line in new.split(|byte| *byte == b'\n') {
+            // The first one may be half of one that was written before.
+            let Ok(event) = serde_json::from_slice(line) else {
+                continue;
+            };
+            if let Some(request) = self.request(&event) {
+                let user = event["user"]["username"].as_str().unwrap_or_default();
+                seen.requests.push((user.to_owned(), request));
+            }
+        }
+        let those = seen.requests.iter().filter(|(user, _)| by(user));
+        those.map(|(_, request)| request.clone()).collect()
     }
 
     /// Those that change something.

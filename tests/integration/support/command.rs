@@ -75,7 +75,7 @@ impl Fixture {
         let metadata = json!({"name": name, "namespace": namespace});
         let role = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
-            "metadata": metadata, "rules": rules,
+            "metadata": metadata, "rules": &rules,
         });
         let binding = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
@@ -84,6 +84,16 @@ impl Fixture {
             "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
         });
         Deployed::objects(self, vec![role, binding]).await;
+        // A program that comes sooner would be refused.
+        for rule in rules.as_array().unwrap() {
+            let first = |field: &str| rule[field][0].as_str();
+            let mut resource = first("resources").unwrap().to_owned();
+            if let Some(name) = first("resourceNames") {
+                resource = format!("{resource}/{name}");
+            }
+            let (group, verb) = (first("apiGroups").unwrap(), first("verbs").unwrap());
+            account.until_it_may(true, verb, group, &resource).await;
+        }
         account
     }
 

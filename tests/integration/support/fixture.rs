@@ -137,6 +137,17 @@ impl Fixture {
         .await;
     }
 
+    /// Waits until the operator has said what it thinks of `provider`, and the audit log says so too.
+    pub async fn provider_told(&self) {
+        let audit = self.from_the_start.as_ref().expect(NO_AUDIT_LOG);
+        eventually("the provider's status", async || {
+            let writes = audit.writes();
+            let told = |write: &String| write == "patch oauthproviders/status provider";
+            writes.iter().any(told).then_some(())
+        })
+        .await;
+    }
+
     pub fn secrets(&self) -> Api<Secret> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
@@ -250,7 +261,12 @@ impl Fixture {
         let mut last = None;
         let what = format!("{name}: {what}");
         let found = eventually(&what, async || {
-            let found = self.get(name).await;
+            let found = match self.credentials().get(name).await {
+                Ok(found) => found,
+                Err(kube::Error::Api(status)) if status.code == 404 => panic!("no {name}: {what}"),
+                // A server that stood still has its reasons to say no.
+                Err(_) => return None,
+            };
             let is_wanted = wanted(&found);
             last = Some(found.clone());
             is_wanted.then_some(found)
@@ -262,6 +278,15 @@ impl Fixture {
     pub async fn ready(&self, name: &str) -> IntegrationCredential {
         self.until(name, "Ready", |c| {
             condition(c, "Ready").is_some_and(|c| c.0 == "True")
+        })
+        .await
+    }
+
+    /// The credential, once its last attempt went well.
+    pub async fn untroubled(&self, name: &str) -> IntegrationCredential {
+        self.until(name, "no failure", |c| {
+            let refresh = c.status.as_ref().and_then(|s| s.refresh.as_ref());
+            refresh.is_some_and(|r| (r.failures, r.last_error.is_none()) == (0, true))
         })
         .await
     }
@@ -279,6 +304,40 @@ impl Fixture {
             condition(c, "Stalled").is_some_and(|(status, reason, _)| (status, reason) == wanted)
         })
         .await
+    }
+
+    /// Has a person ask for a refresh; each `value` acts once.
+    pub async fn ask(&self, name: &str, value: &str) {
+        let request =
+            json!({"metadata": {"annotations": {"tokenward.dev/refresh-requested": value}}});
+        let (params, request) = (PatchParams::default(), Patch::Merge(request));
+        let asked = self.credentials().patch(name, &params, &request).await;
+        asked.unwrap();
+    }
+
+    /// Lets tokens live for an hour from now on. The credential, once it has such a one: nothing is due then.
+    pub async fn at_rest(&self, name: &str) -> IntegrationCredential {
+        self.oauth
+            .configure(|behaviour| behaviour.lifetime = Duration::from_secs(3600));
+        self.until(name, "a token of an hour", |c| {
+            let lifetime = c.status.as_ref().and_then(|status| {
+                let token = status.token.as_ref()?;
+                let from = token.last_refresh_time.as_ref()?.0;
+                Some(token.expiration_time.as_ref()?.0.duration_since(from))
+            });
+            lifetime.is_some_and(|lifetime| lifetime.as_secs() > 1800)
+        })
+        .await
+    }
+
+    /// Whether programs that use tokens all the time had a pause of so many seconds: the machine stood still,
+    /// and they may lose their holds.
+    pub fn paused_for(&self, seconds: i64) -> bool {
+        let pause = jiff::SignedDuration::from_secs(seconds);
+        let mut calls = self.oauth.resource_log();
+        calls.retain(|call| call.accepted);
+        let mut pairs = calls.windows(2);
+        pairs.any(|pair| pair[1].at.duration_since(pair[0].at) > pause)
     }
 
     /// A Secret, if it exists.

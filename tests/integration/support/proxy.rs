@@ -116,11 +116,12 @@ impl Proxy {
     /// may still be done by it.
     pub async fn away(&mut self) {
         if let Some((stop, task)) = self.running.take() {
+            // Before it is given up, so that it never is anybody's.
+            self.reserved = Some(bind(self.address));
             stop.cancel();
             task.abort();
             // The listener is closed when its task has ended; that it was aborted is no news.
             let _ = task.await;
-            self.reserved = Some(bind(self.address));
         }
     }
 
@@ -309,6 +310,7 @@ fn said(status: u16) -> Response<Body> {
 fn bind(address: SocketAddr) -> TcpSocket {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_reuseaddr(true).unwrap();
+    socket.set_reuseport(true).unwrap();
     socket.bind(address).unwrap();
     socket
 }

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::{Instant, sleep, timeout};
+
+/// How often it is asked for: at first, and after a second, so that many who wait are no burden to the server.
+const OFTEN: Duration = Duration::from_millis(25);
+const LESS_OFTEN: Duration = Duration::from_millis(60);
 
 /// How long a test waits for something that should come at once.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -19,9 +23,7 @@ pub async fn within<T>(
     mut probe: impl AsyncFnMut() -> Option<T>,
 ) -> T {
     let start = Instant::now();
-    let mut ticks = interval(Duration::from_millis(25));
     loop {
-        ticks.tick().await;
         if let Some(found) = probe().await {
             return found;
         }
@@ -29,6 +31,8 @@ pub async fn within<T>(
             start.elapsed() < deadline,
             "not within {deadline:?}: {what}"
         );
+        let at_first = start.elapsed() < Duration::from_secs(1);
+        sleep(if at_first { OFTEN } else { LESS_OFTEN }).await;
     }
 }
 

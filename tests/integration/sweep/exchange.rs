@@ -45,9 +45,9 @@ async fn an_api_server_that_is_away_until_the_writers_lease_has_lapsed_costs_not
     let operators = vec![trial.operator(), trial.operator()];
     trial.begin().await;
     trial.generation(1).await;
+    let (lease, _) = durations(&trial).await;
     taken(&trial).await;
     let spent = trial.stored().await;
-    let (lease, _) = durations(&trial).await;
     trial.proxy.away().await;
     trial.fixture.oauth.release_exchanges();
     // Tokens have come, and cannot be stored.
@@ -89,17 +89,17 @@ async fn a_writer_that_cannot_be_seen_is_not_taken_for_one_that_does_nothing() {
     }
     trial.begin().await;
     trial.generation(1).await;
+    let (lease, delay) = durations(&trial).await;
     taken(&trial).await;
     let spent = trial.stored().await;
-    let (lease, delay) = durations(&trial).await;
     let (two, one) = (routed.pop().unwrap(), routed.pop().unwrap());
     let (mut writer, mut other) = writer_first(&spent.holder, one, two);
     // The other one wants to write, too, and sees for how long the gate stays as it is.
     let calls = Calls::about("leases").named("unseen.gate");
     writer.1.away().await;
+    trial.fixture.oauth.release_exchanges();
     other.1.wait_for(&calls, other.1.count(&calls) + 2).await;
     other.1.away().await;
-    trial.fixture.oauth.release_exchanges();
     sleep(lease + delay + 2 * MARGIN).await;
     // It comes back earlier than the writer, who has tokens to store. That the gate is as it was says
     // nothing of the time in which nobody could have written it.

@@ -8,7 +8,7 @@ use kube::{
 use serde_json::json;
 use tokenward::api::IntegrationCredential;
 
-use super::{HOUR, patch, version};
+use super::{HOUR, version};
 use crate::support::{Fixture, condition, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,8 +64,7 @@ async fn tools_that_apply_the_credential_and_label_its_target_do_not_fight_with_
         }
     }
     // What comes after all of them has been seen says that they were.
-    let asked = json!({"metadata": {"annotations": {"tokenward.dev/refresh-requested": "now"}}});
-    patch(&fixture, "alice", asked).await;
+    fixture.ask("alice", "1").await;
     let refreshed = fixture.generation("alice", 2).await;
     assert_eq!(condition(&refreshed, "Ready").unwrap().0, "True");
     let target = eventually("the second token", async || {
