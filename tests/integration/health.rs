@@ -215,7 +215,12 @@ async fn argo_cd_and_flux_understand_what_an_operator_says_of_its_credentials() 
     for (name, by_argo, by_flux, words) in [
         ("valid", "Healthy", "Current", "the token is valid"),
         ("refreshing", "Healthy", "Current", "trying again"),
-        ("draining", "Healthy", "Current", "waiting for"),
+        (
+            "draining",
+            "Healthy",
+            "Current",
+            "waits for those who use the token",
+        ),
         ("suspended", "Suspended", "Current", "To resume: kubectl"),
         ("pending", "Progressing", "InProgress", "no connection"),
         (

@@ -130,10 +130,18 @@ Events
 async fn what_is_copied_is_shown_by_its_source_and_without_its_value() {
     let fixture = Fixture::bare("statuskinds", HOUR).await;
     let _operator = fixture.operator();
-    fixture.secret("in", &[("k", "v4lue-of-it")]).await;
+    fixture
+        .secret(
+            "in",
+            &[
+                ("k", "v4lue-of-it"),
+                ("username", "ann"),
+                ("password", "v4lue-too"),
+            ],
+        )
+        .await;
     let key = json!({"apiKey": {"secretKeyRef": {"name": "in", "key": "k"}}});
-    let reference = json!({"name": "in", "key": "k"});
-    let user = json!({"userPassword": {"username": "ann", "passwordSecretKeyRef": reference}});
+    let user = json!({"userPassword": {"secretRef": {"name": "in"}}});
     for (name, spec, kind) in [
         ("key", key, "API key"),
         ("user", user, "user name and password"),
