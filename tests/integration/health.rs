@@ -150,12 +150,9 @@ async fn argo_cd_and_flux_understand_what_an_operator_says_of_its_credentials() 
     let nowhere = json!({"tokenUrl": "http://127.0.0.1:1/token"});
     fixture.provider_named("nowhere", nowhere).await;
     fixture.machine("stale", json!({})).await;
-    let unseen = serde_json::to_value(fixture.get("stale").await).unwrap();
-    let (status, message) = argo(&unseen);
-    assert_eq!(
-        (status.as_str(), message.as_str()),
-        ("Progressing", "waiting for the operator of tokenward")
-    );
+    let unseen = argo(&serde_json::to_value(fixture.get("stale").await).unwrap());
+    let said = "waiting for the operator of tokenward".to_owned();
+    assert_eq!(unseen, ("Progressing".to_owned(), said));
 
     // By the operator.
     let mut operator = fixture.operator();
@@ -187,9 +184,8 @@ async fn argo_cd_and_flux_understand_what_an_operator_says_of_its_credentials() 
     fixture.user("expired", json!({})).await;
     fixture.ready("expired").await;
     fixture.oauth.fail_always(Fault::json(503, &json!({})));
-    let again = json!({"metadata": {"annotations": {"tokenward.dev/refresh-requested": "1"}}});
-    patch(&fixture, "refreshing", again.clone()).await;
-    patch(&fixture, "draining", again).await;
+    fixture.ask("refreshing", "1").await;
+    fixture.ask("draining", "1").await;
     let gone = json!({"spec": {"oauth2": {"providerRef": {"name": "gone"}}}});
     patch(&fixture, "stalled-but-valid", gone).await;
     patch(&fixture, "suspended", json!({"spec": {"suspend": true}})).await;
