@@ -23,6 +23,7 @@ use self::{
 use crate::{
     api::{ClusterOAuthProvider, IntegrationCredential, OAuthProvider},
     lock::gate::Gates,
+    metrics::Metrics,
     oauth::endpoint::{Access, Endpoint},
     provider::Discovery,
     refresh::Tools,
@@ -106,7 +107,7 @@ impl Readiness {
 pub async fn run(
     client: Client,
     config: Config,
-    readiness: Arc<Readiness>,
+    (readiness, metrics): (Arc<Readiness>, Arc<Metrics>),
     shutdown: CancellationToken,
 ) -> Result<(), StartError> {
     let scopes: Vec<Option<String>> = if config.namespaces.is_empty() {
@@ -131,9 +132,11 @@ pub async fn run(
         ),
         endpoint: Endpoint::new(config.access.clone())?,
         lanes: Arc::default(),
+        metrics,
         exchange_timeout: config.access.timeout,
         shutdown: shutdown.clone(),
     });
+    tools.metrics.observe(Arc::clone(&tools.gates.observer));
     let attempts = TaskTracker::new();
     readiness.wanted.store(scopes.len(), Ordering::Relaxed);
     let discovery = Arc::<Discovery>::default();

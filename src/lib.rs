@@ -18,6 +18,7 @@ pub mod finalizer;
 pub mod leader;
 pub mod lock;
 pub mod manager;
+pub mod metrics;
 pub mod oauth;
 pub mod pass;
 pub mod plan;

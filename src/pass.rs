@@ -305,6 +305,11 @@ impl Context {
         } = pass;
         let now = clock::now();
         let behind = report.token.is_some();
+        if report.refreshed || report.failure.is_some() {
+            let class = report.failure.as_ref().map(|f| f.reason.class());
+            let label = class.map(|class| class.consequence().label);
+            self.tools.metrics.refreshed(&credential, label);
+        }
         if let Some(version) = &report.target_version {
             memory.target = Some(Written::now(version.clone()));
         }

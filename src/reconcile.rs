@@ -44,8 +44,12 @@ pub async fn guarded(
         provider = credential.oauth2().provider_ref.name,
         attempt = tracing::field::Empty,
     );
+    let metrics = Arc::clone(&context.tools.metrics);
+    let began = Moment::now();
     let pass = Box::pin(reconcile(credential, context)).instrument(span.clone());
-    match AssertUnwindSafe(pass).catch_unwind().await {
+    let looked = AssertUnwindSafe(pass).catch_unwind().await;
+    metrics.looked(Moment::now().elapsed(began));
+    match looked {
         Ok(action) => Ok(action),
         Err(_) => {
             span.in_scope(|| {
@@ -162,6 +166,7 @@ async fn reconcile(mut credential: Arc<IntegrationCredential>, context: Arc<Cont
     asked.only_open = decision == Decision::Open;
     asked.differently = differently;
     tracing::debug!(?decision, "planned");
+    context.tools.metrics.decided(decision);
     let idle = match decision {
         Decision::Wait(_) => true,
         Decision::CheckSeed => match context.has_new_seed(&credential, &mut memory).await {

@@ -31,12 +31,13 @@ pub use self::{
 use crate::{
     api::{AccessTokenOnRefresh, CredentialStatus, GrantType, IntegrationCredential, LockMode},
     asked::{Asked, is_early},
-    clock,
+    clock::{self, Moment},
     failure::{Failure, Reason},
     lock::{
         gate::{Drained, Entered, Gate, Gates, Opened, Wish},
         protocol::{Drains, Durations, Mode, Priority, Unresolved},
     },
+    metrics::Metrics,
     oauth::{
         endpoint::Endpoint,
         response::TokenResponse,
@@ -68,6 +69,8 @@ pub struct Tools {
     pub endpoint: Endpoint,
     /// Who may send a request, and when.
     pub lanes: Arc<Lanes>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// How long one exchange may take at most.
     pub exchange_timeout: Duration,
     /// Set when the process is about to end: no exchange is started any more.
@@ -174,7 +177,11 @@ pub async fn refresh(tools: &Tools, work: Work<'_>) -> Outcome {
         }
     };
     tracing::Span::current().record("attempt", gate.attempt());
+    let closed = Moment::now();
     let drained = gate.drain(work.ends(tools), work.waits_for()).await;
+    let waited = Moment::now().elapsed(closed);
+    let metrics = &tools.metrics;
+    metrics.waited(credential, waited, !gate.forced().is_empty());
     let generation = gate.generation();
     let unresolved = gate.unresolved().cloned();
     match drained {
@@ -215,6 +222,9 @@ pub async fn refresh(tools: &Tools, work: Work<'_>) -> Outcome {
             report.aside |= asked.only_open;
             report.handled_request.clone_from(&asked.request);
             report.forced = forced;
+            if report.refreshed {
+                metrics.took(Moment::now().elapsed(closed));
+            }
             let lifetime = opening.report.token.as_ref().and_then(Token::lifetime);
             let holds =
                 lifetime.map(|known| durations(credential, Some(known), tools.exchange_timeout));

@@ -18,6 +18,7 @@ use crate::{
     admin, api,
     controller::{self, Config, Readiness},
     leader::Election,
+    metrics::Metrics,
     oauth::endpoint::{Access, ProviderProxy, ambient},
     telemetry::{self, LogFormat},
 };
@@ -88,7 +89,12 @@ pub(super) struct Arguments {
     #[arg(long, default_value = "60s", value_name = "DURATION", value_parser = request_timeout)]
     request_timeout: Duration,
 
-    /// Where /livez and /readyz are served.
+    /// Measure each credential: whether it is ready, when its token expires, when it is refreshed next. That is three
+    /// series for each; without it, credentials are counted by their state only.
+    #[arg(long, env = "TOKENWARD_METRICS_PER_CREDENTIAL")]
+    metrics_per_credential: bool,
+
+    /// Where /livez, /readyz and /metrics are served.
     #[arg(long, default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
     health_address: SocketAddr,
 
@@ -180,15 +186,17 @@ pub(super) async fn run(connect: Connect, arguments: Arguments) -> Result<u8> {
         .unwrap_or(connection.default_namespace);
     let shutdown = CancellationToken::new();
     let readiness = Arc::<Readiness>::default();
+    let metrics = Arc::new(Metrics::new(arguments.metrics_per_credential));
     let address = admin::serve(
         arguments.health_address,
         Arc::clone(&readiness),
+        Arc::clone(&metrics),
         shutdown.clone(),
     )
     .await
     .with_context(|| {
         format!(
-            "cannot serve /livez and /readyz on {}",
+            "cannot serve /livez, /readyz and /metrics on {}",
             arguments.health_address
         )
     })?;
@@ -217,7 +225,8 @@ pub(super) async fn run(connect: Connect, arguments: Arguments) -> Result<u8> {
     stop_on_signals(shutdown.clone())?;
     let client = connection.client;
     if !arguments.leader_elect {
-        controller::run(client, config, readiness, shutdown).await?;
+        metrics.leads(true);
+        controller::run(client, config, (readiness, metrics), shutdown).await?;
         tracing::info!("stopped");
         return Ok(exit::SUCCESS);
     }
@@ -229,6 +238,7 @@ pub(super) async fn run(connect: Connect, arguments: Arguments) -> Result<u8> {
         return Ok(exit::SUCCESS);
     };
     readiness.stands_by(false);
+    metrics.leads(true);
     let done = CancellationToken::new();
     let kept = async {
         let kept = leadership.keep(&done).await;
@@ -237,7 +247,7 @@ pub(super) async fn run(connect: Connect, arguments: Arguments) -> Result<u8> {
         kept
     };
     let worked = async {
-        let worked = controller::run(client, config, readiness, shutdown.clone()).await;
+        let worked = controller::run(client, config, (readiness, metrics), shutdown.clone()).await;
         done.cancel();
         worked
     };

@@ -66,6 +66,7 @@ pub(super) async fn control(
         watched::<IntegrationCredential>(api(client, scope), &filled);
     let (providers, provider_stream) = watched::<OAuthProvider>(api(client, scope), &filled);
     let (sharing_providers, mut provider_streams) = share(provider_stream, 2);
+    tools.metrics.watch(credentials.clone());
     let labelled = watcher::Config::default().labels(&format!("{WATCH_LABEL}=true"));
     let (secrets, secret_stream) = watched_metadata(
         api::<PartialObjectMeta<Secret>>(client, scope),

@@ -129,6 +129,15 @@ impl Observer {
         self.lock().wants.get(&key).cloned().unwrap_or_default()
     }
 
+    /// How many holds there are.
+    #[must_use]
+    pub fn holds(&self) -> usize {
+        let seen = self.lock();
+        let all = seen.namespaces.values();
+        let names = all.flat_map(|(_, stopwatches)| stopwatches.names());
+        names.filter(|name| !wire::is_want(name)).count()
+    }
+
     /// What is known of the gate of a credential that has had one.
     #[must_use]
     pub fn gate(&self, namespace: &str, credential: &str) -> GateSight {

@@ -85,7 +85,9 @@ pub(super) async fn exchange(
             left,
         );
         subject.turn.sent();
+        let began = Moment::now();
         let (sent, answer) = Box::pin(sending).await;
+        count(tools, subject, &answer, Moment::now().elapsed(began));
         let effect = match &answer {
             Ok(_) => Some(Effect::Answered),
             Err(answer) => effect(answer, spends),
@@ -102,6 +104,17 @@ pub(super) async fn exchange(
         }
         secret = next;
     }
+}
+
+/// Counts a request that was sent, by its answer.
+fn count(tools: &Tools, subject: &Subject, answer: &Result<TokenResponse, Answer>, took: Duration) {
+    let status = match answer {
+        Ok(_) | Err(Answer::NoRefreshToken) => Some(200),
+        Err(Answer::Answered { status, .. }) => Some(*status),
+        Err(Answer::Lost | Answer::NotSent | Answer::NotTrusted) => None,
+        Err(Answer::NotAllowed(_) | Answer::NotMade(_)) => return,
+    };
+    tools.metrics.answered(&subject.credential, status, took);
 }
 
 /// Sends the request, and where its answer is lost within the provider's grace period, the same again: within that time

@@ -48,8 +48,17 @@ async fn takes_over(fixture: &Fixture, other: &Operator) {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_works_and_when_it_is_killed_another_takes_over() {
     let (fixture, mut leader, other) = two("leader-killed").await;
-    let answer = reqwest::get(format!("http://{}/readyz", other.health().await)).await;
-    assert_eq!(answer.unwrap().status(), 200);
+    for (operator, leads) in [(&leader, 1), (&other, 0)] {
+        let address = format!("http://{}", operator.health().await);
+        let ready = reqwest::get(format!("{address}/readyz")).await.unwrap();
+        assert_eq!(ready.status(), 200);
+        let metrics = reqwest::get(format!("{address}/metrics")).await.unwrap();
+        let metrics = metrics.text().await.unwrap();
+        assert!(
+            metrics.contains(&format!("tokenward_leader {leads}")),
+            "{metrics}"
+        );
+    }
     fixture.ask("alice", "first").await;
     fixture.generation("alice", 2).await;
     assert!(!other.log().contains("planned"), "{}", other.log());

@@ -34,6 +34,7 @@ mod kinds;
 mod leader;
 mod lifecycle;
 mod manager;
+mod metrics;
 mod other_languages;
 mod policy;
 mod provider;

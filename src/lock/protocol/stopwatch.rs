@@ -79,6 +79,11 @@ impl Stopwatches {
         }
     }
 
+    /// The names of all that are there.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.running.keys().map(String::as_str)
+    }
+
     /// Those that have been seen unchanged for `times(name)` times the time after which they count as
     /// dead, with the version that this is said of.
     #[must_use]

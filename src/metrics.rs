@@ -1,0 +1,269 @@
+//! What is counted and measured, in the text format of OpenMetrics: `/metrics`.
+//!
+//! Labels are provider objects and fixed words, so that there are no more of them for more credentials; those of single
+//! credentials are there where they are asked for. Nothing of a token is in any.
+
+mod gauges;
+
+use std::{
+    fmt::Error,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use kube::{ResourceExt, runtime::reflector::Store};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+        info::Info,
+    },
+    registry::{Registry, Unit},
+};
+
+use self::gauges::Gauges;
+use crate::{
+    api::{IntegrationCredential, ProviderKind},
+    clock,
+    lock::observer::Observer,
+    plan::Decision,
+};
+
+/// The content type of [`Metrics::text`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Attempt {
+    provider: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answered {
+    provider: String,
+    code_class: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfProvider {
+    provider: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Decided {
+    decision: &'static str,
+}
+
+/// Everything that this process counts.
+pub struct Metrics {
+    registry: Registry,
+    refreshes: Family<Attempt, Counter>,
+    refresh_time: Histogram,
+    lock_wait: Histogram,
+    forced: Family<OfProvider, Counter>,
+    requests: Family<Answered, Counter>,
+    request_time: Histogram,
+    reconciles: Family<Decided, Counter>,
+    reconcile_time: Histogram,
+    leading: Gauge,
+    gauges: Gauges,
+    sources: Mutex<Sources>,
+}
+
+/// What the gauges are read from.
+#[derive(Default)]
+struct Sources {
+    credentials: Vec<Store<IntegrationCredential>>,
+    observer: Option<Arc<Observer>>,
+}
+
+impl Metrics {
+    /// Nothing counted yet; with gauges of each credential where `each`.
+    #[must_use]
+    pub fn new(each: bool) -> Self {
+        let mut registry = Registry::with_prefix("tokenward");
+        let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "This program", version);
+        let metrics = Self {
+            gauges: Gauges::new(each, &mut registry),
+            refreshes: Family::default(),
+            refresh_time: Histogram::new(exponential_buckets(0.05, 2.0, 14)),
+            lock_wait: Histogram::new(exponential_buckets(0.01, 3.0, 11)),
+            forced: Family::default(),
+            requests: Family::default(),
+            request_time: Histogram::new(exponential_buckets(0.01, 2.0, 13)),
+            reconciles: Family::default(),
+            reconcile_time: Histogram::new(exponential_buckets(0.000_1, 4.0, 10)),
+            leading: Gauge::default(),
+            sources: Mutex::default(),
+            registry: Registry::default(),
+        };
+        registry.register(
+            "refresh",
+            "Attempts to obtain a token or to copy a value, by what came of them: success, or the class of the failure",
+            metrics.refreshes.clone(),
+        );
+        let mut times = |name: &str, help: &str, histogram: &Histogram| {
+            registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
+        };
+        times(
+            "refresh_duration",
+            "From the close of a gate to its opening, where a token was obtained",
+            &metrics.refresh_time,
+        );
+        times(
+            "lock_wait",
+            "How long a closed gate was waited behind for holders",
+            &metrics.lock_wait,
+        );
+        times(
+            "token_endpoint_request_duration",
+            "From the sending of a token request to its answer",
+            &metrics.request_time,
+        );
+        times(
+            "reconcile_duration",
+            "One look at a credential, with the work that came of it, up to 2 s of it",
+            &metrics.reconcile_time,
+        );
+        registry.register(
+            "forced_refresh",
+            "Refreshes that did not wait for holders any longer",
+            metrics.forced.clone(),
+        );
+        registry.register(
+            "token_endpoint_requests",
+            "Token requests by the class of the status code; none: there was no answer",
+            metrics.requests.clone(),
+        );
+        registry.register(
+            "reconcile",
+            "Looks at credentials by what was decided",
+            metrics.reconciles.clone(),
+        );
+        registry.register(
+            "leader",
+            "Whether this process works: 1, and 0 where it stands by",
+            metrics.leading.clone(),
+        );
+        Self {
+            registry,
+            ..metrics
+        }
+    }
+
+    /// Reads gauges from these credentials, too.
+    pub fn watch(&self, credentials: Store<IntegrationCredential>) {
+        self.sources().credentials.push(credentials);
+    }
+
+    /// Reads from there who holds credentials.
+    pub fn observe(&self, observer: Arc<Observer>) {
+        self.sources().observer = Some(observer);
+    }
+
+    /// This process works, or stands by.
+    pub fn leads(&self, leads: bool) {
+        self.leading.set(i64::from(leads));
+    }
+
+    /// An attempt came to an end: `failure` is the label of its class.
+    pub fn refreshed(&self, credential: &IntegrationCredential, failure: Option<&'static str>) {
+        let attempt = Attempt {
+            provider: provider(credential),
+            outcome: failure.unwrap_or("success"),
+        };
+        self.refreshes.get_or_create(&attempt).inc();
+    }
+
+    /// A refresh that obtained a token took this long behind its gate.
+    pub fn took(&self, time: Duration) {
+        self.refresh_time.observe(time.as_secs_f64());
+    }
+
+    /// Holders were waited for, so long; `forced`: not to the end.
+    pub fn waited(&self, credential: &IntegrationCredential, time: Duration, forced: bool) {
+        self.lock_wait.observe(time.as_secs_f64());
+        if forced {
+            let provider = provider(credential);
+            self.forced.get_or_create(&OfProvider { provider }).inc();
+        }
+    }
+
+    /// A token request was answered after this long, with this status, or not.
+    pub fn answered(
+        &self,
+        credential: &IntegrationCredential,
+        status: Option<u16>,
+        time: Duration,
+    ) {
+        let code_class = match status.map(|status| status / 100) {
+            None => "none",
+            Some(2) => "2xx",
+            Some(4) => "4xx",
+            Some(5) => "5xx",
+            Some(_) => "other",
+        };
+        let answered = Answered {
+            provider: provider(credential),
+            code_class,
+        };
+        self.requests.get_or_create(&answered).inc();
+        self.request_time.observe(time.as_secs_f64());
+    }
+
+    /// A credential was looked at, and this decided.
+    pub fn decided(&self, decision: Decision) {
+        let decision = match decision {
+            Decision::Wait(_) => "wait",
+            Decision::Refresh => "refresh",
+            Decision::Repair => "repair",
+            Decision::CheckSeed => "check_seed",
+            Decision::Open => "open",
+        };
+        self.reconciles.get_or_create(&Decided { decision }).inc();
+    }
+
+    /// A look at a credential took this long.
+    pub fn looked(&self, time: Duration) {
+        self.reconcile_time.observe(time.as_secs_f64());
+    }
+
+    /// All of it, as [`CONTENT_TYPE`].
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn text(&self) -> Result<String, Error> {
+        {
+            let sources = self.sources();
+            let all = sources.credentials.iter().flat_map(Store::state);
+            let holds = sources.observer.as_ref().map_or(0, |o| o.holds());
+            self.gauges.set(all, holds, clock::now());
+        }
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+
+    fn sources(&self) -> std::sync::MutexGuard<'_, Sources> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The provider object as a label: `NAMESPACE/NAME`, or `NAME` for the whole cluster; empty where there is none.
+fn provider(credential: &IntegrationCredential) -> String {
+    if credential.copied().is_some() {
+        return String::new();
+    }
+    let reference = &credential.oauth2().provider_ref;
+    match reference.kind {
+        ProviderKind::OAuthProvider => {
+            let namespace = credential.namespace().unwrap_or_default();
+            format!("{namespace}/{}", reference.name)
+        }
+        ProviderKind::ClusterOAuthProvider => reference.name.clone(),
+    }
+}
