@@ -5,6 +5,9 @@ CARGO_DENY_VERSION := 0.20.2
 CACHE := $(or $(TOKENWARD_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tokenward)
 CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
+# Helm reads only what is in the chart's folder, so that it holds copies.
+CHART := charts/tokenward
+
 # The OAuth servers of others, each in a folder that is named after what is in it.
 hash = $(firstword $(shell { cat $(1); $(2); } 2>/dev/null | cksum))
 OIDC_PINS := tests/interop/oidc-provider/package-lock.json
@@ -59,14 +62,17 @@ check: $(CARGO_DENY) ## Formatting, lints, licences, and whether generated files
 	@$(CARGO_DENY) --locked check --hide-inclusion-graph bans licenses sources
 	@generated=$$(mktemp -d) && trap 'rm -rf "$$generated"' EXIT && \
 	cargo run --locked --quiet -- crd --directory "$$generated" && \
-	diff -r crds "$$generated" || { echo "crds/ is not up to date; run: make generate" >&2; exit 1; }
+	diff -r crds "$$generated" && diff -r crds $(CHART)/files/crds && \
+	for file in lease-policy.yaml lease-policy-strict.yaml; do diff deploy/$$file $(CHART)/files/$$file || exit 1; done || \
+	{ echo "generated files are not up to date; run: make generate" >&2; exit 1; }
 	@echo "check: ok"
 
 audit: $(CARGO_DENY) ## Known vulnerabilities in dependencies (needs their database, from the internet)
 	@$(CARGO_DENY) --locked check advisories
 
-generate: ## Write the generated files: crds/, docs/api.md, and the table of presets in docs/providers.md
+generate: ## Write the generated files: crds/, the chart's copies, docs/api.md, and the table of presets in docs/providers.md
 	@cargo run --locked --quiet -- crd --directory crds
+	@cp crds/*.yaml $(CHART)/files/crds/ && cp deploy/lease-policy.yaml deploy/lease-policy-strict.yaml $(CHART)/files/
 	@TOKENWARD_GENERATE=1 cargo test --locked --quiet --lib -- the_document_lists_every_preset the_reference_is
 
 cluster: ## Start a control plane, print how to use it, stop it with Ctrl-C

@@ -16,6 +16,7 @@ mod oauth_server;
 mod support;
 
 mod bad_input;
+mod chart;
 mod command_line;
 mod concurrency;
 mod crash;

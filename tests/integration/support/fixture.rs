@@ -28,7 +28,7 @@ const NO_AUDIT_LOG: &str = "this test counts requests in the audit log of `make 
 const WATCHED: &str = "tokenward.dev/watch";
 
 /// The cluster that the tests run on.
-pub(super) fn cluster() -> &'static Cluster {
+pub fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     CLUSTER.get_or_init(|| {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

@@ -22,7 +22,9 @@ pub use by_hand::{ByHand, notes};
 pub use command::{Ended, Running, TOKENWARD, call, is_over, signal};
 pub use deployed::{Deployed, documents};
 pub use dry_run::dry_run;
-pub use fixture::{Fixture, condition, kubeconfig, kubectl, kubectl_program, reason, text};
+pub use fixture::{
+    Fixture, cluster, condition, kubeconfig, kubectl, kubectl_program, reason, text,
+};
 pub use interop::{Consent, REDIRECT_URI, Server, TokenRequest};
 pub use keys::Key;
 pub use operator::Operator;
