@@ -24,7 +24,7 @@ use crate::{
         controller::{ProviderObject, client_secrets},
         request_hash, unknown,
     },
-    secret::target::{REQUEST_HASH, TARGET_HASH, target_hash},
+    secret::target::{REQUEST_HASH, TARGET_HASH, stays_otherwise, target_hash},
     status::ProviderSight,
     watch::Filled,
 };
@@ -187,6 +187,14 @@ impl Caches {
 
     fn secret(&self, namespace: &str, name: &str) -> Option<Arc<PartialObjectMeta<Secret>>> {
         self.secrets.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// Whether the target would not go or stay with its credential as the spec says now.
+    #[must_use]
+    pub fn target_stays_otherwise(&self, credential: &IntegrationCredential) -> bool {
+        let namespace = credential.namespace().unwrap_or_default();
+        let found = self.secret(&namespace, &credential.target_name());
+        found.is_some_and(|found| stays_otherwise(&found.metadata, credential))
     }
 
     /// The metadata of a credential's grant.

@@ -58,6 +58,19 @@ impl Context {
                 Err(pause) => Action::requeue(pause),
             };
         }
+        // What becomes of the target at the end does not wait until it is resumed.
+        if credential.spec.suspend
+            && self.caches.target_stays_otherwise(credential)
+            && let Err(failure) = self.tools.secrets.follow_retention(credential).await
+        {
+            let reason = failure.reason.as_str();
+            tracing::warn!(
+                reason,
+                message = failure.message,
+                "deletionPolicy not followed"
+            );
+            return Action::requeue(LATER);
+        }
         let now = clock::now();
         let sight = self.caches.provider_sight(credential);
         let status = status::at(credential, now).or_else(|| credential.status.clone());

@@ -11,11 +11,12 @@ use std::collections::BTreeMap;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::ResourceExt;
 
+pub(super) use self::owner::own;
 pub use self::{
     contents::{check, contents, default_keys},
     held::{Held, generation, held, request_hash},
     labels::left_out,
-    owner::{ADOPT, Claim, OWNER_UID, check_writable, claim, conflict, is_ours},
+    owner::{ADOPT, Claim, OWNER_UID, check_writable, claim, conflict, is_ours, stays_otherwise},
 };
 use super::{EXPIRES_AT, TOKEN_GENERATION, Token, keyed_hash};
 use crate::{

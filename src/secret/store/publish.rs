@@ -110,6 +110,29 @@ impl Secrets {
         self.get(&namespace, &credential.target_name()).await
     }
 
+    /// Makes a target that is there go or stay with its credential as `spec.target.deletionPolicy` says, and changes
+    /// nothing else of it.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub async fn follow_retention(
+        &self,
+        credential: &IntegrationCredential,
+    ) -> Result<(), Failure> {
+        let found = self.get_target(credential).await?;
+        let uid = credential.uid().unwrap_or_default();
+        let Some(found) = found.filter(|found| target::is_ours(found, &uid)) else {
+            return Ok(());
+        };
+        let mut wanted = found.clone();
+        target::own(&mut wanted, credential);
+        let stored = self.put_target(credential, &wanted, Some(&found)).await?;
+        stored.map_or_else(
+            |error| Err(not_published(credential, Some(error))),
+            |_| Ok(()),
+        )
+    }
+
     /// Makes a target that holds the right token be as `spec.target` says beside its data. `None`: it is another one
     /// by now.
     ///

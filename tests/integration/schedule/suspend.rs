@@ -222,3 +222,38 @@ async fn the_gate_of_a_suspended_credential_is_opened_without_a_word_to_those_wh
     hold.release().await;
     fixture.oauth.release_exchanges();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_becomes_of_the_target_at_the_end_is_followed_while_it_is_suspended() {
+    let fixture = Fixture::new("suspendretain", HOUR).await;
+    let _operator = fixture.operator();
+    fixture.machine("alice", json!({})).await;
+    fixture.ready("alice").await;
+    change(&fixture, "alice", json!({"spec": {"suspend": true}})).await;
+    settled(&fixture, "alice").await;
+    for (policy, owned) in [("Retain", false), ("Delete", true), ("Retain", false)] {
+        let target = json!({"spec": {"target": {"deletionPolicy": policy}}});
+        change(&fixture, "alice", target).await;
+        settled(&fixture, "alice").await;
+        let target = fixture.find_secret("alice").await.unwrap();
+        assert_eq!(
+            target.metadata.owner_references.is_some(),
+            owned,
+            "{policy}"
+        );
+        assert!(!text(&target, "access_token").is_empty());
+    }
+    let params = DeleteParams::foreground();
+    fixture
+        .credentials()
+        .delete("alice", &params)
+        .await
+        .unwrap();
+    eventually("its end", async || {
+        let found = fixture.credentials().get_opt("alice").await.unwrap();
+        found.is_none().then_some(())
+    })
+    .await;
+    assert!(fixture.find_secret("alice").await.is_some());
+    assert_eq!(fixture.oauth.request_count(), 1);
+}
