@@ -101,6 +101,8 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
+    let connect = cli.connect.clone();
+    let is_local = matches!(cli.command, Command::Providers(_) | Command::Crd(_));
     let result = match cli.command {
         Command::Cleanup(arguments) => run(cleanup::run(cli.connect, arguments)),
         Command::Controller(arguments) => run(controller::run(cli.connect, arguments)),
@@ -114,10 +116,17 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => run(status::run(cli.connect, arguments)),
         Command::Inner(arguments) => Ok(lock::inner(&arguments)),
     };
+    let is_refused = result.as_ref().is_err_and(exit::is_refused);
     let code = result.unwrap_or_else(|error| {
         complain(&format!("{error:#}"));
         exit::code(&error)
     });
+    if (code == exit::NOT_FOUND || is_refused)
+        && !is_local
+        && let Ok(Some(why)) = run(async { Ok(connect.missing_definitions().await) })
+    {
+        complain(&why);
+    }
     ExitCode::from(code)
 }
 
@@ -144,7 +153,7 @@ fn as_plugin(command: clap::Command) -> clap::Command {
 }
 
 /// Runs a command that waits for others.
-fn run(command: impl Future<Output = Result<u8>>) -> Result<u8> {
+fn run<T>(command: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -65,7 +65,8 @@ impl Stage {
         output.detail(&format!(
             "{}: tokens live {} s; a refresh token that is presented again ends everything.\n\
              An old access token lives on until it expires, so a client that read the Secret just before\n\
-             a refresh is not refused. (Where a provider ends it at once, nothing protects it yet.)",
+             a refresh is not refused. Where a provider ends it at once, clients hold the credential while they\n\
+             use it (tokenward lock), and a refresh waits for them.",
             self.oauth.url(),
             self.lifetime.as_secs()
         ));

@@ -6,15 +6,19 @@ use anyhow::{Context, Result, anyhow};
 use axum::http::{HeaderValue, header::USER_AGENT};
 use clap::Args;
 use kube::{
-    Client, Config,
+    Client, Config, Resource,
     config::{KubeConfigOptions, Kubeconfig},
 };
 
 use super::namespace;
-use crate::manager::CredentialManager;
+use crate::{
+    api::IntegrationCredential,
+    manager::CredentialManager,
+    request::{RequestError, bounded},
+};
 
 /// Which cluster, as whom, and which namespace.
-#[derive(Args)]
+#[derive(Args, Clone)]
 #[command(next_help_heading = "Cluster")]
 pub(super) struct Connect {
     /// The namespace; by default that of the context, or of the pod. Of controller: serve only this one
@@ -60,6 +64,19 @@ impl Connect {
             client,
             default_namespace,
         })
+    }
+
+    /// What to do where the API server knows none of our kinds, so that nothing of them can be found; `None`: it knows
+    /// them, or does not say.
+    pub(super) async fn missing_definitions(&self) -> Option<String> {
+        let client = self.connect().await.ok()?.client;
+        let version = IntegrationCredential::api_version(&());
+        match bounded(client.list_api_group_resources(&version)).await {
+            Err(RequestError::NotFound) => Some(format!(
+                "the API server does not know {version}; install the definitions: tokenward crd | kubectl apply --server-side -f -"
+            )),
+            _ => None,
+        }
     }
 
     async fn config(&self) -> Result<Config> {

@@ -52,6 +52,11 @@ pub(super) fn code(error: &anyhow::Error) -> u8 {
     error.downcast_ref().map_or(FAILURE, of)
 }
 
+/// Whether the API server would not do what was asked.
+pub(super) fn is_refused(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Error::Refused(_)))
+}
+
 /// The exit code of an error of the library.
 pub(super) fn of(error: &Error) -> u8 {
     match error {

@@ -147,8 +147,13 @@ pub(crate) fn host(credential: &IntegrationCredential, host: &str, why: &str) ->
 /// It is copied, and good as far as anybody knows.
 #[must_use]
 pub fn valid(credential: &IntegrationCredential, kind: Kind<'_>) -> String {
+    let verb = if matches!(kind, Kind::HostScoped(_)) {
+        "are"
+    } else {
+        "is"
+    };
     format!(
-        "the {} of {} is copied",
+        "the {} of {} {verb} copied",
         what(kind),
         place(credential, kind)
     )

@@ -1,6 +1,7 @@
 //! The command line, as a user calls it.
 
 mod controller;
+mod definitions;
 mod get;
 mod lock;
 mod providers;

@@ -103,7 +103,7 @@ pub fn conflict(secret: &Secret, credential: &IntegrationCredential) -> Failure 
     Failure::new(
         Reason::TargetConflict,
         format!(
-            "Secret {namespace}/{name} exists and was not made for this credential; it is left as it is. {advice}"
+            "Secret {namespace}/{name} exists and was not made for this credential; it is left as it is, and looked at again within 10 minutes, or at once after: tokenward refresh {mine} -n {namespace}. {advice}"
         ),
     )
 }
