@@ -291,6 +291,8 @@ impl Context {
         credential: &IntegrationCredential,
         transition: &status::Transition,
     ) {
+        // Who has the log alone learns what events tell.
+        tracing::info!(reason = transition.reason, "{}", transition.message);
         let about = credential.object_ref(&());
         self.teller.tell(&about, action, transition).await;
     }

@@ -52,13 +52,22 @@ pub fn grant_lost(credential: &IntegrationCredential) -> Failure {
 /// The refresh token in the seed belongs to another credential.
 #[must_use]
 pub fn seed_in_use(credential: &IntegrationCredential, owner: &IntegrationCredential) -> String {
+    let namespace = credential.namespace().unwrap_or_default();
+    let seed = seed_name(credential);
+    // What is put into a Secret that both name, the other one takes.
+    let both = owner.namespace() == credential.namespace() && seed_name(owner) == seed;
+    let mend = if both {
+        format!(
+            "put another authorization into a Secret of its own, and name that: kubectl -n {namespace} patch icred {} --type merge -p '{{\"spec\":{{\"oauth2\":{{\"seedSecretRef\":{{\"name\":\"…\"}}}}}}}}'",
+            credential.name_any()
+        )
+    } else {
+        reseed(credential)
+    };
     format!(
-        "the refresh token in the seed Secret {}/{} is that of IntegrationCredential {}/{}, and the provider replaces refresh tokens: two that refresh with one end each other's. Use that credential's Secret, or {}",
-        credential.namespace().unwrap_or_default(),
-        seed_name(credential),
+        "the refresh token in the seed Secret {namespace}/{seed} is that of IntegrationCredential {}/{}, and the provider replaces refresh tokens: two that refresh with one end each other's. Use that credential's Secret, or {mend}",
         owner.namespace().unwrap_or_default(),
         owner.name_any(),
-        reseed(credential)
     )
 }
 

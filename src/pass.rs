@@ -104,10 +104,8 @@ impl Context {
                         RECHECK
                     }
                 });
-                match expiry.into_iter().chain(recheck).min() {
-                    Some(pause) => Action::requeue(pause),
-                    None => Action::await_change(),
-                }
+                let pause = expiry.into_iter().chain(recheck).min();
+                Action::requeue(pause.unwrap_or(LONGEST_SLEEP))
             }
         }
     }

@@ -70,20 +70,32 @@ pub fn unknown(credential: &IntegrationCredential) -> Failure {
     let reference = &credential.oauth2().provider_ref;
     let place = match reference.kind {
         ProviderKind::OAuthProvider => {
-            format!(
-                " in namespace {}",
-                credential.namespace().unwrap_or_default()
-            )
+            format!(" -n {}", credential.namespace().unwrap_or_default())
         }
         ProviderKind::ClusterOAuthProvider => String::new(),
     };
     Failure::new(
         Reason::UnknownProvider,
         format!(
-            "there is no {reference}{place}; create it, and this credential goes on by itself (see: kubectl explain {}.spec)",
+            "{}; create it, and this credential goes on by itself. See what is there, and what it says: kubectl{} get {}",
+            missing(credential),
+            place,
             format!("{:?}", reference.kind).to_lowercase()
         ),
     )
+}
+
+/// That the provider object of a credential is not there.
+#[must_use]
+pub fn missing(credential: &IntegrationCredential) -> String {
+    let reference = &credential.oauth2().provider_ref;
+    match reference.kind {
+        ProviderKind::OAuthProvider => {
+            let namespace = credential.namespace().unwrap_or_default();
+            format!("there is no {reference} in namespace {namespace}")
+        }
+        ProviderKind::ClusterOAuthProvider => format!("there is no {reference}"),
+    }
 }
 
 /// The failure where the provider object names a preset that this version does not have.

@@ -75,8 +75,10 @@ fn comes_first(
         let created = credential.creation_timestamp().map(|at| at.0);
         (is_new, created, credential.uid())
     };
+    // Whoever asks another provider does not present it there.
+    let asks_the_same = other.oauth2().provider_ref == credential.oauth2().provider_ref;
     has_presented(other, seed)
-        || (named(other) == named(credential) && place(other) < place(credential))
+        || (asks_the_same && named(other) == named(credential) && place(other) < place(credential))
 }
 
 #[cfg(test)]

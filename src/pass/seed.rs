@@ -119,7 +119,7 @@ impl Context {
             .ok_or_else(|| {
                 Failure::new(
                     Reason::SeedNotFound,
-                    format!("the seed Secret {namespace}/{name} does not exist; {how}"),
+                    format!("the seed Secret {namespace}/{name} does not exist; {how}; and label it, so that it is seen at once: kubectl -n {namespace} label secret {name} tokenward.dev/watch=true"),
                 )
             })?;
         Seed::read(&secret, grant).map_err(|error| {

@@ -10,7 +10,7 @@ use super::incomplete;
 use crate::{
     api::{
         CLIENT_LABEL, ClientAuthentication, OAuthClient, ProviderKind, ProviderReference,
-        SecretKeyReference,
+        SecretKeyReference, WATCH_LABEL,
     },
     failure::{Failure, Reason},
     secret::{ValueError, private_key, referenced::Purpose, store::Secrets, token},
@@ -130,8 +130,10 @@ impl Clients<'_> {
             _ => failure,
         })?;
         let secret = found.ok_or_else(|| {
+            let label = if is_cluster { CLIENT_LABEL } else { WATCH_LABEL };
+            let why = if is_cluster { "so that it may be used" } else { "so that it is seen at once" };
             incomplete(format!(
-                "Secret {place}/{0} with {what} does not exist; create it: kubectl -n {place} create secret generic {0} --from-literal={1}=…",
+                "Secret {place}/{0} with {what} does not exist; create it: kubectl -n {place} create secret generic {0} --from-literal={1}=…; and label it, {why}: kubectl -n {place} label secret {0} {label}=true",
                 key.name, key.key
             ))
         })?;

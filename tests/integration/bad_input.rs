@@ -202,7 +202,7 @@ async fn a_secret_that_is_not_ours_is_never_touched_and_nothing_is_spent_for_it(
 
     for name in ["alice", "ci"] {
         let (_, _, message) = condition(&fixture.get(name).await, "Stalled").unwrap();
-        let remedy = message.split_once(", have it adopted").unwrap().0;
+        let remedy = message.split_once("or delete it: ").unwrap().1;
         obey(remedy, "").await;
     }
     for (name, target) in [("alice", "alice"), ("ci", "mounted")] {

@@ -83,8 +83,13 @@ fn repaired_by(message: &str) -> Vec<String> {
         let (command, after) = from.split_at(end.unwrap_or(from.len()));
         // What to do comes last in a sentence.
         let words = words.trim_start_matches(['.', ';', ' ', ')']);
-        let words = words.rsplit(". ").next().unwrap_or(words).trim();
-        let words = words.rsplit("; ").next().unwrap_or(words);
+        // What is between two commands is all about what to do.
+        let words = if lines.is_empty() {
+            let words = words.rsplit(". ").next().unwrap_or(words).trim();
+            words.rsplit("; ").next().unwrap_or(words)
+        } else {
+            words.trim()
+        };
         if !words.is_empty() {
             lines.push(words.to_owned());
         }
@@ -124,6 +129,19 @@ mod tests {
                 "kubectl -n a annotate icred c tokenward.dev/confirm-origin=y",
                 "or authorize again:",
                 reseed
+            ]
+        );
+        let adopt = "kubectl -n a annotate --overwrite secret s tokenward.dev/adopt=c";
+        let message = format!(
+            "Secret a/s exists; it is left as it is. Have it adopted: {adopt}; or create another one; or delete it: kubectl -n a delete secret s"
+        );
+        assert_eq!(
+            repaired_by(&message),
+            [
+                "Have it adopted:",
+                adopt,
+                "or create another one; or delete it:",
+                "kubectl -n a delete secret s"
             ]
         );
         assert_eq!(repaired_by("check spec.tokenUrl"), ["check spec.tokenUrl"]);

@@ -102,7 +102,7 @@ impl End<'_> {
             return Way::Shared(format!("{namespace}/{}", other.name_any()));
         }
         let Some(found) = self.context.caches.provider(credential) else {
-            return Way::Refused(provider::unknown(credential).message);
+            return Way::Refused(provider::missing(credential));
         };
         let endpoint = &self.context.tools.endpoint;
         let resolver = &self.context.resolver;

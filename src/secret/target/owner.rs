@@ -97,7 +97,7 @@ pub fn conflict(secret: &Secret, credential: &IntegrationCredential) -> Failure 
             .to_owned()
     } else {
         format!(
-            "Delete it ({delete}), have it adopted and overwritten (kubectl -n {namespace} annotate --overwrite secret {name} {ADOPT}={mine}), or create a credential with another spec.target.name"
+            "Have it adopted and overwritten: kubectl -n {namespace} annotate --overwrite secret {name} {ADOPT}={mine}; or create a credential with another spec.target.name; or delete it: {delete}"
         )
     };
     Failure::new(

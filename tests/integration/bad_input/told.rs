@@ -167,15 +167,18 @@ fn assert_recovered(credential: &IntegrationCredential) {
     assert_eq!(refresh.next_attempt_time, None);
 }
 
-/// Does what a message says: the one kubectl command in it, with `value` in the place of `…`.
+/// Does what a message says: the one kubectl command in it, with `value` in the place of `…`, and what belongs to it.
 pub async fn obey(message: &str, value: &str) {
-    let command = message.split_once("kubectl ").expect("a command").1;
-    let command = command.trim_end_matches(')').replace('…', value);
-    let arguments: Vec<&str> = command
-        .split(' ')
-        .map(|word| word.trim_matches('\''))
-        .collect();
-    let output = kubectl(&arguments).await;
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "kubectl {command}: {error}");
+    let commands = message.split_once("kubectl ").expect("a command").1;
+    let (command, label) = match commands.split_once("; and label it, ") {
+        Some((command, label)) => (command, label.split_once("kubectl ").map(|l| l.1)),
+        None => (commands, None),
+    };
+    for command in [Some(command), label].into_iter().flatten() {
+        let command = command.trim_end_matches(')').replace('…', value);
+        let words = command.split(' ').map(|word| word.trim_matches('\''));
+        let output = kubectl(&words.collect::<Vec<_>>()).await;
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "kubectl {command}: {error}");
+    }
 }

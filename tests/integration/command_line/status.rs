@@ -174,12 +174,15 @@ async fn what_must_be_done_is_the_last_thing_and_its_command_stands_alone() {
         fixture.namespace
     );
     assert_eq!(shown.complaint(), named);
-    let last = shown.out.lines().last().unwrap();
-    let command = format!(
-        "    kubectl -n {} create secret generic alice-seed --from-literal=refresh_token=…",
-        fixture.namespace
-    );
-    assert_eq!(last, command);
+    let kubectl = format!("    kubectl -n {}", fixture.namespace);
+    let next = shown.out.split_once("Next step").unwrap().1;
+    let commands: Vec<_> = next.lines().filter(|l| l.starts_with(&kubectl)).collect();
+    let wanted = [
+        format!("{kubectl} create secret generic alice-seed --from-literal=refresh_token=…"),
+        format!("{kubectl} label secret alice-seed tokenward.dev/watch=true"),
+    ];
+    assert_eq!(commands, wanted);
+    assert_eq!(next.lines().last(), Some(wanted[1].as_str()));
     assert!(
         shown.out.contains("Secret alice, which does not exist"),
         "{}",

@@ -29,7 +29,7 @@ async fn follow(message: &str, begins: &str) {
     let start = message
         .find(begins)
         .unwrap_or_else(|| panic!("{begins}: {message}"));
-    let command = message[start..].split(['(', ')', ',']).next().unwrap();
+    let command = message[start..].split(['(', ')', ',', ';']).next().unwrap();
     let words: Vec<_> = command.split(' ').skip(1).collect();
     let ended = kubectl(&words).await;
     assert!(ended.status.success(), "{command}: {ended:?}");
