@@ -328,10 +328,16 @@ impl Caches {
             (false, GrantType::RefreshToken) => Seen::Missing,
             _ => Seen::Unchanged,
         };
-        let changed = memory
-            .inputs
-            .as_ref()
-            .is_some_and(|before| before != inputs);
+        let last = refresh.last_error.as_ref();
+        // That a seed was refused, too, is noted in the grant, and makes no refused grant another one.
+        let is_refused = last.is_some_and(|error| Reason::is_terminal(&error.reason));
+        let changed = memory.inputs.as_ref().is_some_and(|before| {
+            let mut before = before.clone();
+            if is_refused {
+                before.grant.clone_from(&inputs.grant);
+            }
+            before != *inputs
+        });
         let given_way = memory.conflict.as_ref().is_some_and(|conflict| {
             *conflict != target.as_ref().and_then(|found| found.resource_version())
         });

@@ -37,15 +37,22 @@ pub fn check<'a>(
     }
 }
 
-/// Whether two credentials are known to have the refresh token of one authorization, and the other stays.
+/// Whether two credentials are known to have the refresh token of one authorization, and the other stays and has tokens of
+/// it: one that was refused has presented it, too.
 #[must_use]
 pub fn share(credential: &IntegrationCredential, other: &IntegrationCredential) -> bool {
     let of = |credential: &IntegrationCredential| {
         let grant = credential.status.as_ref().and_then(|s| s.grant.as_ref());
         grant.and_then(|g| g.seed_fingerprint.clone())
     };
+    let status = other.status.as_ref();
+    let has_token = status.is_some_and(|s| s.token.is_some());
+    let last = status.and_then(|s| s.refresh.as_ref()?.last_error.as_ref());
+    let is_refused = last.is_some_and(|error| Reason::ends_the_grant(&error.reason));
     let stays = other.metadata.deletion_timestamp.is_none();
     stays
+        && has_token
+        && !is_refused
         && credential.uid() != other.uid()
         && of(credential).is_some_and(|own| of(other) == Some(own))
 }
@@ -125,15 +132,32 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_token_is_shared_by_those_who_have_presented_it_and_stay() {
-        let alice = credential("alice", "a", 2, Some("f1"));
-        let mut bob = credential("bob", "b", 1, Some("f1"));
+    fn a_refresh_token_is_shared_by_those_who_have_tokens_of_it_and_stay() {
+        let with = |name: &str, fingerprint: Option<&str>, error: Option<&str>| {
+            let mut credential = credential(name, "s", 1, fingerprint);
+            let status = credential.status.as_mut().unwrap();
+            status.token = Some(serde_json::from_value(json!({"generation": 1})).unwrap());
+            let error = error.map(|reason| {
+                json!({"reason": reason, "message": "",
+                "time": "2026-01-01T00:00:00Z"})
+            });
+            let refresh = json!({"failures": i32::from(error.is_some()), "lastError": error});
+            status.refresh = serde_json::from_value(refresh).unwrap();
+            credential
+        };
+        let alice = with("alice", Some("f1"), None);
+        let mut bob = with("bob", Some("f1"), None);
         assert!(share(&alice, &bob) && share(&bob, &alice));
         assert!(!share(&alice, &alice));
-        assert!(!share(&alice, &credential("other", "b", 1, Some("f2"))));
-        assert!(!share(
-            &credential("new", "a", 2, None),
-            &credential("too", "a", 2, None)
+        assert!(!share(&alice, &with("other", Some("f2"), None)));
+        assert!(!share(&with("new", None, None), &with("too", None, None)));
+        // One that has presented it and has nothing of it.
+        assert!(!share(&alice, &credential("tried", "s", 1, Some("f1"))));
+        let refused = with("refused", Some("f1"), Some("ReauthorizationRequired"));
+        assert!(!share(&alice, &refused));
+        assert!(share(
+            &alice,
+            &with("away", Some("f1"), Some("ProviderError"))
         ));
         bob.metadata.deletion_timestamp = bob.metadata.creation_timestamp.clone();
         assert!(!share(&alice, &bob));

@@ -111,6 +111,8 @@ pub struct Report {
     pub seed_pending: bool,
     /// Whether the pass had nothing to do with what went wrong before, so that it stays wrong.
     pub aside: bool,
+    /// Whether what was wrong with the grant stays wrong although everything was looked at: the spec is acted upon.
+    pub mends_nothing: bool,
 }
 
 impl Report {
@@ -200,7 +202,8 @@ pub fn after(
         };
     }
     let rejected = refresh.rejections >= TOO_MANY_REJECTIONS;
-    let still_wrong = report.aside && report.failure.is_none() && refresh.failures > 0;
+    let stays = report.aside || report.mends_nothing;
+    let still_wrong = stays && report.failure.is_none() && refresh.failures > 0;
     match &report.failure {
         None if still_wrong => {}
         None => {
@@ -223,6 +226,12 @@ pub fn after(
     }
     authorization::set_condition(&mut status, credential, now);
     suspension::set_conditions(&mut status, credential, now);
+    if still_wrong && !report.aside {
+        // What they say is said of this spec, too.
+        for condition in &mut status.conditions {
+            condition.observed_generation = status.observed_generation;
+        }
+    }
     status
 }
 

@@ -147,7 +147,9 @@ fn tokens(body: &Body, description: &Description) -> TokenResponse {
         (!holds_it(&value)).then(|| (key.clone(), value))
     });
     let metadata = metadata.collect();
-    let access_token = access_token.filter(|token| Some(token) != refresh_token.as_ref());
+    let is_mistaken =
+        |token: &String| at.access_token.is_some() && Some(token) == refresh_token.as_ref();
+    let access_token = access_token.filter(|token| !is_mistaken(token));
     TokenResponse {
         access_token: access_token.map(SecretString::from),
         metadata,
@@ -196,6 +198,10 @@ mod tests {
         assert!(found.access_token.is_none());
         assert!(found.refresh_token.is_some());
         assert!(found.metadata.is_empty());
+        // Two that are the same where they usually stand are the provider's affair.
+        let same = json!({"access_token": "one", "refresh_token": "one"});
+        let found = tokens(same.to_string().as_bytes());
+        assert!(found.access_token.is_some() && found.refresh_token.is_some());
     }
 
     fn described(description: Value) -> Description {

@@ -84,7 +84,7 @@ pub(super) async fn with_grant(
                 tools.secrets.label_grant(credential, stored).await;
             }
             let mut report = published(tools, subject, grant).await;
-            report.aside = is_refused(credential, grant);
+            report.mends_nothing = is_refused(credential, grant);
             Some(Opening {
                 generation: Some(grant.token.generation),
                 report,

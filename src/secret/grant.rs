@@ -248,23 +248,33 @@ fn written<T: Serialize + ?Sized>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
+/// Whose refresh token an exchange presented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// The grant's.
+    Grant,
+    /// A seed's.
+    Seed,
+    /// A seed's, where the provider had refused the grant before.
+    SeedOverADead,
+}
+
 /// Decides what becomes of `ours` in the face of `stored`. `base` is the generation that was read
-/// before the exchange; `spent` is the refresh token that was presented, `adopting` whether it was a
-/// seed's.
+/// before the exchange; `spent` is the refresh token that was presented.
 #[must_use]
-pub fn merge(
-    ours: &Grant,
-    spent: &SecretString,
-    adopting: bool,
-    base: u64,
-    stored: &Grant,
-) -> Merge {
+pub fn merge(ours: &Grant, spent: &SecretString, whose: Whose, base: u64, stored: &Grant) -> Merge {
     let spent = spent.expose_secret();
     let is_ours = stored.attempt == ours.attempt;
+    let adopting = whose != Whose::Grant;
     let seed = ours.seeds.last().filter(|_| adopting && !is_ours);
-    if seed.is_some_and(|seed| stored.verdict(&seed.fingerprint) != Verdict::New) {
-        // Another attempt has presented the same seed meanwhile: what came of that counts, and this one's tokens may
-        // have ended with it.
+    // Another attempt may have presented the same seed meanwhile: what came of that counts, and this one's tokens may have
+    // ended with it. They are worth a try only where there is nothing else.
+    let is_over = seed.is_some_and(|seed| match stored.verdict(&seed.fingerprint) {
+        Verdict::New => false,
+        Verdict::Refused => whose != Whose::SeedOverADead,
+        Verdict::Current | Verdict::Superseded => true,
+    });
+    if is_over {
         return Merge::Drop;
     }
     protocol::merge(Rival {
@@ -392,8 +402,10 @@ mod tests {
         let base = sample(4, "rt-4", now);
         let spent = base.refresh_token.clone();
         let ours = sample(5, "rt-5", now);
-        let merge =
-            |ours: &Grant, stored: &Grant, adopting| merge(ours, &spent, adopting, 4, stored);
+        let merge = |ours: &Grant, stored: &Grant, adopting| {
+            let whose = if adopting { Whose::Seed } else { Whose::Grant };
+            merge(ours, &spent, whose, 4, stored)
+        };
 
         // Nothing happened, or only an edit that kept the generation.
         assert_eq!(merge(&ours, &base, false), Merge::Write(4));
@@ -423,6 +435,9 @@ mod tests {
         let mut refused = base.clone();
         refused.remember("seed", false);
         assert_eq!(merge(&adopted, &refused, true), Merge::Drop);
+        // Where the grant is dead there is nothing to lose.
+        let over_a_dead = super::merge(&adopted, &spent, Whose::SeedOverADead, 4, &refused);
+        assert_eq!(over_a_dead, Merge::Write(4));
         let mut again = raised.clone();
         again.remember("seed", true);
         assert_eq!(merge(&adopted, &again, true), Merge::Drop);

@@ -10,7 +10,7 @@ use secrecy::SecretString;
 
 pub use self::publish::Published;
 use super::{
-    grant::{self, Grant, GrantError, merge, own},
+    grant::{self, Grant, GrantError, Whose, merge, own},
     referenced::Policy,
     unpublished::Unpublished,
 };
@@ -96,20 +96,22 @@ impl Secrets {
         credential: &IntegrationCredential,
         stored: &Secret,
     ) -> Result<(), Failure> {
+        let (namespace, name) = (
+            credential.namespace().unwrap_or_default(),
+            credential.grant_name(),
+        );
         let why = if stored.immutable == Some(true) {
-            "immutable, so that the next refresh token could not be stored"
+            "immutable, so that the next refresh token could not be stored; its refresh token is not presented. Make a copy of it that can be changed".to_owned()
         } else if stored.metadata.deletion_timestamp.is_some() {
-            "being deleted, and would be gone with the next refresh token; keep a copy (kubectl get -o yaml), take the finalizer off it, and create it again"
+            format!(
+                "being deleted, and the next refresh token would go with it; its refresh token is not presented. Keep a copy, which holds that token: kubectl -n {namespace} get secret {name} -o yaml; let it go: kubectl -n {namespace} patch secret {name} --type merge -p '{{\"metadata\":{{\"finalizers\":null}}}}'; and create it again from the copy, without its deletionTimestamp, uid and resourceVersion"
+            )
         } else {
             return Ok(());
         };
         Err(Failure::new(
             Reason::GrantUnreadable,
-            format!(
-                "Secret {}/{} is {why}; its refresh token is not presented. Make a copy of it that can be changed",
-                credential.namespace().unwrap_or_default(),
-                credential.grant_name()
-            ),
+            format!("Secret {namespace}/{name} is {why}"),
         ))
     }
 
@@ -207,6 +209,14 @@ impl Secrets {
             adopting,
             mut ours,
         } = exchanged;
+        let status = credential.status.as_ref();
+        let last = status.and_then(|s| s.refresh.as_ref()?.last_error.as_ref());
+        let is_dead = last.is_some_and(|error| Reason::ends_the_grant(&error.reason));
+        let whose = match (adopting, is_dead) {
+            (false, _) => Whose::Grant,
+            (true, false) => Whose::Seed,
+            (true, true) => Whose::SeedOverADead,
+        };
         let next = |generation: u64| generation.max(known_generation).saturating_add(1);
         let mut replaces = base.cloned();
         ours.token.generation = next(base_generation);
@@ -238,8 +248,7 @@ impl Secrets {
             if let Ok(found) = optional(api.get(&name)).await {
                 if let Some(found) = &found {
                     match Grant::read(found, &credential.uid().unwrap_or_default()) {
-                        Ok(stored) => match merge(&ours, spent, adopting, base_generation, &stored)
-                        {
+                        Ok(stored) => match merge(&ours, spent, whose, base_generation, &stored) {
                             Merge::Stored | Merge::Drop => return Ok(stored),
                             Merge::Write(over) => {
                                 ours.token.generation = next(over);

@@ -54,6 +54,26 @@ fn a_seed_that_is_not_used_stays_so_where_a_refresh_fails_before_it_comes_to_it(
 }
 
 #[test]
+fn a_grant_that_was_refused_stays_so_whatever_the_spec_says_now() {
+    let valid = after(&credential(None), &success(1, 0), at(0));
+    let refused = failure(R::ReauthorizationRequired);
+    let refused = after(&credential(Some(valid)), &refused, at(1));
+    let mut edited = credential(Some(refused.clone()));
+    edited.metadata.generation = Some(3);
+    let looked = Report {
+        refreshed: false,
+        mends_nothing: true,
+        ..success(1, 0)
+    };
+    let status = after(&edited, &looked, at(2));
+    assert_eq!(said(&status), said(&refused));
+    assert_eq!(status.observed_generation, Some(3));
+    let observed = |c: &Condition| c.observed_generation == Some(3);
+    assert!(status.conditions.iter().all(observed));
+    assert_eq!(status.refresh.unwrap().failures, 1);
+}
+
+#[test]
 fn every_transition() {
     let none = || first(&credential(None), at(0));
     let valid = || after(&credential(Some(none())), &success(1, 0), at(0));

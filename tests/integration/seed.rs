@@ -210,4 +210,38 @@ async fn a_bad_seed_does_not_bring_a_dead_grant_back_to_life() {
         })
         .await;
     settled(&fixture).await;
+    assert_eq!(fixture.oauth.max_presentations(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_grant_stays_so_when_the_spec_changes_and_that_is_acted_upon_once() {
+    let fixture = Fixture::new("refusededit", HOUR).await;
+    fixture.seed("alice").await;
+    let _operator = fixture.operator();
+    fixture.user("alice", json!({})).await;
+    fixture.ready("alice").await;
+    let grant = fixture.find_secret("alice.grant").await.unwrap();
+    assert!(
+        fixture
+            .oauth
+            .revoke_family_of(&text(&grant, "refresh_token"))
+    );
+    fixture.ask("alice", "1").await;
+    fixture.stalled("alice", "ReauthorizationRequired").await;
+    let requests = fixture.oauth.request_count();
+    let title = Patch::Merge(json!({"spec": {"title": "another"}}));
+    let (credentials, params) = (fixture.credentials(), PatchParams::default());
+    credentials.patch("alice", &params, &title).await.unwrap();
+    let seen = fixture
+        .until("alice", "up to date", |c| {
+            let seen = c.status.as_ref().and_then(|s| s.observed_generation);
+            seen == c.metadata.generation
+        })
+        .await;
+    let stalled = condition(&seen, "Stalled").unwrap();
+    assert_eq!(
+        (stalled.0.as_str(), stalled.1.as_str()),
+        ("True", "ReauthorizationRequired")
+    );
+    assert_eq!(fixture.oauth.request_count(), requests);
 }

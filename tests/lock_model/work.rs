@@ -12,7 +12,11 @@ use tokenward::{
     failure::{Failure, Reason},
     lock::protocol::{Answer, Merge, Phase, Unresolved, Version},
     plan::{self, Behind},
-    secret::{self, grant::merge, seed::Seed},
+    secret::{
+        self,
+        grant::{Whose, merge},
+        seed::Seed,
+    },
 };
 
 use crate::{
@@ -466,7 +470,13 @@ fn real(grant: &Grant) -> secret::grant::Grant {
 
 fn merged(ours: &Grant, base: &Base, stored: &Grant) -> Merge {
     let spent = token_text(base.token).into();
-    merge(&real(ours), &spent, false, base.generation, &real(stored))
+    merge(
+        &real(ours),
+        &spent,
+        Whose::Grant,
+        base.generation,
+        &real(stored),
+    )
 }
 
 struct Fixed {

@@ -142,7 +142,7 @@ async fn refused(
             }
             let mut report = published(tools, subject, &grant).await;
             // What was wrong with that grant is not mended by this.
-            report.aside = true;
+            report.mends_nothing = true;
             return Some(Opening {
                 generation: Some(grant.token.generation),
                 report,
