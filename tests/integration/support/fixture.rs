@@ -1,6 +1,14 @@
 //! A namespace, an OAuth server, and the objects of a test.
 
-use std::{path::PathBuf, process::Output, sync::OnceLock, time::Duration};
+use std::{
+    path::PathBuf,
+    process::Output,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use k8s_openapi::api::{
     coordination::v1::Lease,
@@ -51,6 +59,8 @@ pub struct Fixture {
     pub oauth: OAuthServer,
     /// The operators' requests since the namespace was made.
     from_the_start: Option<Audit>,
+    /// Whether an operator was started for it.
+    operated: AtomicBool,
 }
 
 impl Fixture {
@@ -85,6 +95,7 @@ impl Fixture {
             namespace,
             client,
             oauth,
+            operated: AtomicBool::new(false),
         }
     }
 
@@ -95,11 +106,13 @@ impl Fixture {
 
     /// An operator for this namespace, with more arguments.
     pub fn operator_with(&self, arguments: &[&str]) -> Operator {
+        self.operated.store(true, Ordering::Relaxed);
         Operator::start(&cluster().kubeconfig, &self.namespace, arguments)
     }
 
     /// An operator for this namespace with these environment variables.
     pub fn operator_in(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Operator {
+        self.operated.store(true, Ordering::Relaxed);
         let kubeconfig = &cluster().kubeconfig;
         Operator::start_in(variables, kubeconfig, &self.namespace, arguments)
     }
@@ -111,6 +124,7 @@ impl Fixture {
 
     /// An operator for this namespace that reaches the API server through a proxy.
     pub fn operator_through(&self, proxy: &Proxy, arguments: &[&str]) -> Operator {
+        self.operated.store(true, Ordering::Relaxed);
         Operator::start(&proxy.kubeconfig(), &self.namespace, arguments)
     }
 
@@ -183,7 +197,8 @@ impl Fixture {
         self.provider_named("provider", change).await;
     }
 
-    /// Creates or replaces a provider object.
+    /// Creates or replaces a provider object, and waits until an operator that was started has read it: what is
+    /// created next may be seen sooner than this change, for each kind is watched for itself.
     pub async fn provider_named(&self, name: &str, change: Value) {
         let mut spec = json!({
             "tokenUrl": self.oauth.token_url(),
@@ -196,9 +211,17 @@ impl Fixture {
         });
         let api: Api<OAuthProvider> = Api::namespaced(self.client.clone(), &self.namespace);
         let params = PatchParams::apply("test").force();
-        api.patch(name, &params, &Patch::Apply(provider))
+        let written = api
+            .patch(name, &params, &Patch::Apply(provider))
             .await
             .unwrap();
+        if self.operated.load(Ordering::Relaxed) {
+            eventually(&format!("an operator that read {name}"), async || {
+                let status = api.get(name).await.unwrap().status?;
+                (status.observed_generation == written.metadata.generation).then_some(())
+            })
+            .await;
+        }
     }
 
     /// Writes a new authorization into the seed Secret `NAME-seed` and returns its refresh token.
