@@ -59,12 +59,33 @@ pub(crate) const HELM: Tool = Tool {
     module: "helm.sh/helm/v3",
     takes: "20 s",
 };
-const TOOLS: [&Tool; 5] = [
+const KUBELET: Tool = Tool {
+    name: "kubelet",
+    package: "k8s.io/kubernetes/cmd/kubelet",
+    module: "k8s.io/kubernetes",
+    takes: "30 s",
+};
+const KUBE_SCHEDULER: Tool = Tool {
+    name: "kube-scheduler",
+    package: "k8s.io/kubernetes/cmd/kube-scheduler",
+    module: "k8s.io/kubernetes",
+    takes: "10 s",
+};
+const KUBE_PROXY: Tool = Tool {
+    name: "kube-proxy",
+    package: "k8s.io/kubernetes/cmd/kube-proxy",
+    module: "k8s.io/kubernetes",
+    takes: "20 s",
+};
+const TOOLS: [&Tool; 8] = [
     &ETCD,
     &KUBE_APISERVER,
     &KUBECTL,
     &KUBE_CONTROLLER_MANAGER,
     &HELM,
+    &KUBELET,
+    &KUBE_SCHEDULER,
+    &KUBE_PROXY,
 ];
 
 /// Where the programs are.
@@ -75,6 +96,9 @@ pub(crate) struct Binaries {
     pub(crate) kube_controller_manager: PathBuf,
     pub(crate) kubectl: PathBuf,
     pub(crate) helm: PathBuf,
+    pub(crate) kubelet: PathBuf,
+    pub(crate) kube_scheduler: PathBuf,
+    pub(crate) kube_proxy: PathBuf,
 }
 
 impl Binaries {
@@ -108,6 +132,9 @@ impl Binaries {
             kube_controller_manager: path(&KUBE_CONTROLLER_MANAGER)?,
             kubectl: path(&KUBECTL)?,
             helm: path(&HELM)?,
+            kubelet: path(&KUBELET)?,
+            kube_scheduler: path(&KUBE_SCHEDULER)?,
+            kube_proxy: path(&KUBE_PROXY)?,
         })
     }
 }

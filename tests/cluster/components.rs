@@ -4,11 +4,12 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::configuration::Files;
+use crate::node::{self, Node};
 use crate::processes::guarded;
 
-/// A program of the control plane, with nothing of the caller's environment: etcd takes variables
-/// for flags, and all three would use a proxy.
-fn component(program: &Path) -> Command {
+/// A program of the control plane or the node, with nothing of the caller's environment: etcd takes variables
+/// for flags, and all of them would use a proxy.
+pub(crate) fn component(program: &Path) -> Command {
     let mut command = guarded(program);
     command.env_clear();
     for name in ["PATH", "HOME", "TMPDIR"] {
@@ -39,17 +40,19 @@ pub(crate) fn etcd(program: &Path, folder: &Path, port: u16) -> Command {
     command
 }
 
-pub(crate) fn apiserver(program: &Path, files: &Files, port: u16, etcd_port: u16) -> Command {
+pub(crate) fn apiserver(
+    program: &Path,
+    files: &Files,
+    port: u16,
+    etcd_port: u16,
+    node: Option<&Node>,
+) -> Command {
     let mut command = component(program);
     command
         .arg(format!("--etcd-servers=http://127.0.0.1:{etcd_port}"))
         // Should another run's etcd have taken the port, they at least do not share any objects.
         .arg(format!("--etcd-prefix=/{}", files.name))
         .arg(format!("--secure-port={port}"))
-        .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
-        // It would refuse to write a loopback address into the Endpoints of its own Service, which
-        // nothing here uses.
-        .arg("--endpoint-reconciler-type=none")
         // It makes its own serving certificate there.
         .arg("--cert-dir")
         .arg(&files.certificates)
@@ -73,6 +76,22 @@ pub(crate) fn apiserver(program: &Path, files: &Files, port: u16, etcd_port: u16
         .arg("--audit-log-path")
         .arg(&files.audit_log)
         .args(["--audit-log-mode=blocking", "--audit-log-maxsize=100000"]);
+    if let Some(node) = node {
+        let identity = node.apiserver_identity();
+        command
+            .arg("--bind-address=0.0.0.0")
+            .arg(format!("--advertise-address={}", node::ADDRESS))
+            .arg("--kubelet-client-certificate")
+            .arg(identity.certificate)
+            .arg("--kubelet-client-key")
+            .arg(identity.key);
+    } else {
+        command
+            .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
+            // It would refuse to write a loopback address into the Endpoints of its own Service,
+            // which nothing here uses.
+            .arg("--endpoint-reconciler-type=none");
+    }
     command
 }
 

@@ -71,7 +71,7 @@ impl Files {
 
     /// Writes the administrator's kubeconfig, once kube-apiserver has made its certificate. It
     /// holds all it needs, so it can be copied elsewhere.
-    pub(crate) fn write_kubeconfig(&self, port: u16) -> Result<()> {
+    pub(crate) fn write_kubeconfig(&self, address: &str, port: u16) -> Result<()> {
         let path = self.certificates.join("apiserver.crt");
         let certificate =
             fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -86,7 +86,7 @@ contexts:
 clusters:
   - name: tokenward-test
     cluster:
-      server: https://127.0.0.1:{port}
+      server: https://{address}:{port}
       certificate-authority-data: {}
 users:
   - name: administrator

@@ -1,4 +1,4 @@
-//! One control plane on loopback: etcd, kube-apiserver and kube-controller-manager, without nodes.
+//! One control plane on loopback: etcd, kube-apiserver and kube-controller-manager, without nodes or with one.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -7,13 +7,15 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::sleep;
 
 use crate::binaries::Binaries;
 use crate::components::{apiserver, controller_manager, etcd};
 use crate::configuration::Files;
 use crate::folder::Folder;
+use crate::isolation;
+use crate::node::{self, Node};
 use crate::processes::{Process, guarded};
 
 /// From a start on an idle two-core machine it takes four seconds; a busy one may need far longer.
@@ -29,32 +31,49 @@ pub(crate) struct ControlPlane {
     processes: Vec<Process>,
     binaries: Binaries,
     files: Files,
+    node: Option<Node>,
     folder: Folder,
 }
 
 impl ControlPlane {
     /// Starts everything, and returns when clients can use it: with CRDs established, and with
     /// controllers at work.
-    pub(crate) async fn start(binaries: &Binaries) -> Result<Self> {
+    /// With a node, in a folder of another supervisor, inside of whose namespaces this runs.
+    pub(crate) async fn start(binaries: &Binaries, with_node: Option<PathBuf>) -> Result<Self> {
         let mut attempt = 1;
         loop {
             let mut control_plane = Self {
                 processes: Vec::new(),
                 binaries: binaries.clone(),
-                folder: Folder::create()?,
+                folder: match &with_node {
+                    Some(folder) => Folder::of_another(folder.clone()),
+                    None => Folder::create()?,
+                },
                 files: Files::default(),
+                node: None,
             };
-            match control_plane.bring_up().await {
+            match control_plane.bring_up(with_node.is_some()).await {
                 Ok(()) => return Ok(control_plane),
-                Err(_) if attempt < ATTEMPTS && control_plane.lost_a_port() => attempt += 1,
+                Err(_)
+                    if attempt < ATTEMPTS && with_node.is_none() && control_plane.lost_a_port() =>
+                {
+                    attempt += 1;
+                }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    async fn bring_up(&mut self) -> Result<()> {
+    async fn bring_up(&mut self, with_node: bool) -> Result<()> {
         let [etcd_port, port] = free_ports()?;
         self.files = Files::write(self.folder.path())?;
+        let mut address = "127.0.0.1";
+        if with_node {
+            isolation::prepare(self.folder.path())?;
+            self.node = Some(Node::prepare(self.folder.path(), &self.files.kubeconfig)?);
+            // Where its pods reach it, and for what its certificate is.
+            address = node::ADDRESS;
+        }
         let deadline = Instant::now() + READY_WITHIN;
 
         self.spawn(
@@ -64,11 +83,17 @@ impl ControlPlane {
         let data = self.folder.path().join("etcd/member");
         self.wait_for_port(etcd_port, &data, deadline).await?;
 
-        let apiserver = apiserver(&self.binaries.kube_apiserver, &self.files, port, etcd_port);
+        let apiserver = apiserver(
+            &self.binaries.kube_apiserver,
+            &self.files,
+            port,
+            etcd_port,
+            self.node.as_ref(),
+        );
         self.spawn("kube-apiserver", apiserver)?;
         let certificate = self.files.certificates.join("apiserver.crt");
         self.wait_for_port(port, &certificate, deadline).await?;
-        self.files.write_kubeconfig(port)?;
+        self.files.write_kubeconfig(address, port)?;
         self.wait_for(&["get", "--raw", "/readyz"], deadline)
             .await?;
 
@@ -79,6 +104,36 @@ impl ControlPlane {
         // The sign that the controllers are at work: without this account no pod could be made.
         self.wait_for(
             &["get", "serviceaccount", "default", "-n", "default"],
+            deadline,
+        )
+        .await?;
+        self.bring_up_node(deadline).await
+    }
+
+    async fn bring_up_node(&mut self, deadline: Instant) -> Result<()> {
+        let Some(node) = self.node.clone() else {
+            return Ok(());
+        };
+        self.spawn("containerd", node.containerd())?;
+        let socket = node.containerd_socket();
+        while UnixStream::connect(&socket).await.is_err() {
+            self.check()?;
+            if Instant::now() >= deadline {
+                return Err(self.too_late("containerd", ""));
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        node.import_busybox()?;
+        self.spawn("kube-scheduler", node.scheduler(&self.binaries))?;
+        self.spawn("kube-proxy", node.proxy(&self.binaries))?;
+        self.spawn("kubelet", node.kubelet(&self.binaries))?;
+        self.wait_for(
+            &[
+                "wait",
+                "--for=condition=Ready",
+                "--timeout=5s",
+                &format!("node/{}", node::NAME),
+            ],
             deadline,
         )
         .await
@@ -100,7 +155,13 @@ impl ControlPlane {
     }
 
     /// What a client needs to know, as environment variables.
-    pub(crate) fn variables(&self) -> [(&'static str, PathBuf); 6] {
+    pub(crate) fn variables(&self) -> Vec<(&'static str, PathBuf)> {
+        let node = self.node.iter().flat_map(|node| {
+            [
+                ("TOKENWARD_NODE_FOLDER", self.folder.path().to_owned()),
+                ("TOKENWARD_NODE_CONTAINERD", node.containerd_socket()),
+            ]
+        });
         [
             ("TOKENWARD_TEST_CLUSTER", PathBuf::from("rig")),
             ("KUBECONFIG", self.files.kubeconfig.clone()),
@@ -109,6 +170,9 @@ impl ControlPlane {
             ("TOKENWARD_KUBECTL", self.binaries.kubectl.clone()),
             ("TOKENWARD_HELM", self.binaries.helm.clone()),
         ]
+        .into_iter()
+        .chain(node)
+        .collect()
     }
 
     /// Runs until a component ends, which none does by itself when all is well.
@@ -121,15 +185,27 @@ impl ControlPlane {
         }
     }
 
+    /// An error when a program has ended. Those of a node are started again, as a machine's init would do.
     fn check(&mut self) -> Result<()> {
+        let mut again = Vec::new();
         for process in &mut self.processes {
-            if let Some(status) = process.ended()? {
+            let Some(status) = process.ended()? else {
+                continue;
+            };
+            let node = self.node.as_ref();
+            let Some(command) = node.and_then(|n| n.restarted(process.name(), &self.binaries))
+            else {
                 bail!(
                     "{} ended unexpectedly ({status}); the end of its log:\n{}",
                     process.name(),
                     process.log_tail()
                 );
-            }
+            };
+            again.push((process.name(), command));
+        }
+        for (name, command) in again {
+            self.processes.retain(|process| process.name() != name);
+            self.spawn(name, command)?;
         }
         Ok(())
     }

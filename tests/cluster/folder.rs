@@ -3,12 +3,13 @@
 use std::env;
 use std::fs::{self, DirEntry, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
+use crate::isolation::remove_groups;
 use crate::processes::kill_recorded;
 use crate::say;
 
@@ -21,11 +22,11 @@ const LOCK: &str = "supervisor.lock";
 /// A folder without a lock is being made, or its maker died right then.
 const YOUNG: Duration = Duration::from_secs(60);
 
-/// A temporary folder, removed when dropped.
+/// A temporary folder, removed when dropped by who made it.
 #[derive(Debug)]
 pub(crate) struct Folder {
-    folder: TempDir,
-    _lock: File,
+    path: PathBuf,
+    _made: Option<(TempDir, File)>,
 }
 
 impl Folder {
@@ -43,13 +44,24 @@ impl Folder {
         // Nobody sees the lock file unlocked.
         fs::rename(&unlocked, folder.path().join(LOCK)).context("cannot rename a lock file")?;
         Ok(Self {
-            folder,
-            _lock: lock,
+            path: folder.path().to_owned(),
+            _made: Some((folder, lock)),
         })
     }
 
+    /// One that another supervisor made, and removes.
+    pub(crate) const fn of_another(path: PathBuf) -> Self {
+        Self { path, _made: None }
+    }
+
     pub(crate) fn path(&self) -> &Path {
-        self.folder.path()
+        &self.path
+    }
+
+    /// Its last part, which no other folder has.
+    pub(crate) fn name(&self) -> Result<&str> {
+        let name = self.path.file_name().and_then(|name| name.to_str());
+        name.context("a folder without a name")
     }
 }
 
@@ -66,6 +78,7 @@ fn sweep() {
             continue;
         }
         kill_recorded(&entry.path());
+        remove_groups(&entry.file_name().to_string_lossy());
         if fs::remove_dir_all(entry.path()).is_ok() {
             say!(
                 "removed {}, which a killed run had left",

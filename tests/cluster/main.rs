@@ -11,6 +11,8 @@ mod components;
 mod configuration;
 mod control_plane;
 mod folder;
+mod isolation;
+mod node;
 mod processes;
 mod stop;
 
@@ -54,6 +56,11 @@ struct Arguments {
     #[arg(long, conflicts_with_all = ["until_stdin_closes", "command"])]
     build_only: bool,
 
+    /// With a node, on which pods run; only for a command, as it sees a network of its own. Needs root and
+    /// Debian's packages, which are named when they are missing.
+    #[arg(long, requires = "command", conflicts_with_all = ["until_stdin_closes", "build_only"])]
+    node: bool,
+
     /// Run this command with the variables set, stop when it ends, and exit with its status.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<OsString>,
@@ -89,9 +96,16 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
         ]))?;
         return Ok(ExitCode::SUCCESS);
     }
+    let inside = isolation::inside();
+    if arguments.node && inside.is_none() {
+        return Ok(match isolation::run(&arguments.command, &mut stop).await? {
+            isolation::End::Stopped(reason) => interrupted(reason),
+            isolation::End::Ended(status) => exit_code(status),
+        });
+    }
     let mut control_plane = tokio::select! {
         reason = stop.wait() => return Ok(interrupted(reason)),
-        control_plane = ControlPlane::start(&binaries) => control_plane?,
+        control_plane = ControlPlane::start(&binaries, inside.filter(|_| arguments.node)) => control_plane?,
     };
     if arguments.command.is_empty() {
         announce(

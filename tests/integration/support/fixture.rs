@@ -200,6 +200,19 @@ impl Fixture {
     /// Creates or replaces a provider object, and waits until an operator that was started has read it: what is
     /// created next may be seen sooner than this change, for each kind is watched for itself.
     pub async fn provider_named(&self, name: &str, change: Value) {
+        let written = self.provider_unread(name, change).await;
+        if self.operated.load(Ordering::Relaxed) {
+            let api: Api<OAuthProvider> = Api::namespaced(self.client.clone(), &self.namespace);
+            eventually(&format!("an operator that read {name}"), async || {
+                let status = api.get(name).await.unwrap().status?;
+                (status.observed_generation == written.metadata.generation).then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// Creates or replaces a provider object, also where no operator runs any more.
+    pub async fn provider_unread(&self, name: &str, change: Value) -> OAuthProvider {
         let mut spec = json!({
             "tokenUrl": self.oauth.token_url(),
             "client": {"id": "demo", "secretKeyRefs": [{"name": "client", "key": "client_secret"}]},
@@ -211,17 +224,9 @@ impl Fixture {
         });
         let api: Api<OAuthProvider> = Api::namespaced(self.client.clone(), &self.namespace);
         let params = PatchParams::apply("test").force();
-        let written = api
-            .patch(name, &params, &Patch::Apply(provider))
+        api.patch(name, &params, &Patch::Apply(provider))
             .await
-            .unwrap();
-        if self.operated.load(Ordering::Relaxed) {
-            eventually(&format!("an operator that read {name}"), async || {
-                let status = api.get(name).await.unwrap().status?;
-                (status.observed_generation == written.metadata.generation).then_some(())
-            })
-            .await;
-        }
+            .unwrap()
     }
 
     /// Writes a new authorization into the seed Secret `NAME-seed` and returns its refresh token.

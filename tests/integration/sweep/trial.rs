@@ -67,7 +67,7 @@ impl Trial {
         self.fixture.oauth = OAuthServer::start(Config::default()).await.unwrap();
         let lives = |behaviour: &mut crate::oauth_server::Behaviour| behaviour.lifetime = LIFETIME;
         self.fixture.oauth.configure(lives);
-        self.fixture.provider(json!({})).await;
+        self.fixture.provider_unread("provider", json!({})).await;
         self.proxy = self.fixture.proxy().await;
         name.clone_into(&mut self.name);
         self.seed = self.fixture.seed(name).await;
