@@ -22,6 +22,9 @@ use crate::stop::{Stop, StopReason};
 /// Set for this program inside of the namespaces: the folder that it may use.
 const INSIDE: &str = "TOKENWARD_NODE_FOLDER";
 
+/// The exit status that tells a machine without a node from one whose node failed; by the custom of test programs.
+pub(crate) const NO_NODE: u8 = 77;
+
 /// Debian's packages, each with a file that tells whether it is there.
 const PACKAGES: [(&str, &[&str]); 7] = [
     ("containerd", &["/usr/bin/containerd", "/usr/bin/ctr"]),
@@ -87,7 +90,6 @@ pub(crate) enum End {
 
 /// Runs this program again, inside of namespaces, with this command, and removes what is left.
 pub(crate) async fn run(command: &[OsString], stop: &mut Stop) -> Result<End> {
-    check()?;
     let folder = Folder::create()?;
     let groups = ControlGroups::create(folder.name()?)?;
     let mut unshare = guarded(Path::new("unshare"));

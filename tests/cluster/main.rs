@@ -98,6 +98,10 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     let inside = isolation::inside();
     if arguments.node && inside.is_none() {
+        if let Err(missing) = isolation::check() {
+            say!("no node here: {missing:#}");
+            return Ok(ExitCode::from(isolation::NO_NODE));
+        }
         return Ok(match isolation::run(&arguments.command, &mut stop).await? {
             isolation::End::Stopped(reason) => interrupted(reason),
             isolation::End::Ended(status) => exit_code(status),
