@@ -136,7 +136,7 @@ pub fn first(credential: &IntegrationCredential, now: Timestamp) -> CredentialSt
         observed_generation: credential.metadata.generation,
         target: Some(TargetStatus {
             name: credential.target_name(),
-            resource_version: None,
+            ..TargetStatus::default()
         }),
         ..CredentialStatus::default()
     };
@@ -167,6 +167,9 @@ pub fn after(
     target.name = credential.target_name();
     if report.target_version.is_some() {
         target.resource_version.clone_from(&report.target_version);
+    }
+    if report.token.is_some() {
+        target.plain_mount = Some(report.pace.old_token.into());
     }
     let issued_before = status
         .token

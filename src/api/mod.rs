@@ -34,8 +34,8 @@ pub use provider_status::{ProviderEndpoints, ProviderStatus};
 pub use reference::{LocalSecretReference, SecretKeyReference};
 pub use schedule::{Refresh, UnknownExpiry};
 pub use status::{
-    CredentialStatus, GrantStatus, LastError, RefreshStatus, RevocationOutcome, RevocationStatus,
-    SourceStatus, TargetStatus, TokenStatus,
+    CredentialStatus, GrantStatus, LastError, PlainMount, RefreshStatus, RevocationOutcome,
+    RevocationStatus, SourceStatus, TargetStatus, TokenStatus,
 };
 pub use target::{DeletionPolicy, Target, TargetType, Template, TemplateMetadata, TemplateMode};
 

@@ -4,6 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::AccessTokenOnRefresh;
+
 /// What the operator knows of a credential.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -149,6 +151,29 @@ pub struct TargetStatus {
     /// The `resourceVersion` that the operator wrote last: another one means that somebody edited it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource_version: Option<String>,
+    /// Whether a program may just mount the Secret and read the token before each use; absent where nothing ends by a
+    /// refresh, as with what is copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plain_mount: Option<PlainMount>,
+}
+
+/// What a program risks that mounts the target and reads it before each use.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum PlainMount {
+    /// Nothing: the provider lets the old token live until its expiry.
+    Safe,
+    /// A refused request at a refresh: the provider ends the old token, or its object does not say
+    /// (`accessTokenOnRefresh`), and the file is replaced a little later. Hold the credential while it is used.
+    Unsafe,
+}
+
+impl From<AccessTokenOnRefresh> for PlainMount {
+    fn from(old_token: AccessTokenOnRefresh) -> Self {
+        match old_token {
+            AccessTokenOnRefresh::Survives => Self::Safe,
+            AccessTokenOnRefresh::Invalidated | AccessTokenOnRefresh::Unknown => Self::Unsafe,
+        }
+    }
 }
 
 /// How far the revocation of a deleted credential has come. It is written before each attempt, so that an operator that

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::{
-    api::{Description, GrantType, IntegrationCredential},
+    api::{AccessTokenOnRefresh, Description, GrantType, IntegrationCredential},
     secret::{Token, grant::Grant, keyed_hash},
 };
 
@@ -22,6 +22,8 @@ pub struct Pace {
     pub idle: Option<Duration>,
     /// Whether the description states a lifetime for tokens that come without one.
     pub has_default_lifetime: bool,
+    /// What a refresh does to the access token before.
+    pub old_token: AccessTokenOnRefresh,
 }
 
 impl Pace {
@@ -33,6 +35,7 @@ impl Pace {
             before: description.refresh_before(),
             idle: lifetime.and_then(|l| l.idle).map(Into::into),
             has_default_lifetime: description.default_lifetime.is_some(),
+            old_token: description.access_token_on_refresh(),
         }
     }
 

@@ -1,7 +1,10 @@
 use serde_json::json;
 
 use super::{Reason as R, *};
-use crate::secret::grant;
+use crate::{
+    api::{AccessTokenOnRefresh, PlainMount},
+    secret::grant,
+};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + seconds).unwrap()
@@ -267,6 +270,40 @@ fn what_went_wrong_stays_so_when_only_the_target_was_repaired() {
     assert_eq!(
         status.target.unwrap().resource_version.as_deref(),
         Some("7")
+    );
+}
+
+#[test]
+fn whether_the_target_can_just_be_mounted_is_told_with_each_token() {
+    let told = |old_token, before: Option<CredentialStatus>| {
+        let mut report = success(1, 0);
+        report.pace.old_token = old_token;
+        after(&credential(before), &report, at(0))
+            .target
+            .unwrap()
+            .plain_mount
+    };
+    assert_eq!(
+        told(AccessTokenOnRefresh::Survives, None),
+        Some(PlainMount::Safe)
+    );
+    assert_eq!(
+        told(AccessTokenOnRefresh::Unknown, None),
+        Some(PlainMount::Unsafe)
+    );
+    let safe = after(&credential(None), &success(1, 0), at(0));
+    assert_eq!(
+        told(AccessTokenOnRefresh::Invalidated, Some(safe.clone())),
+        Some(PlainMount::Unsafe)
+    );
+    let failed = after(
+        &credential(Some(safe.clone())),
+        &failure(R::ProviderError),
+        at(1),
+    );
+    assert_eq!(
+        failed.target.unwrap().plain_mount,
+        safe.target.unwrap().plain_mount
     );
 }
 

@@ -4,6 +4,12 @@
 //! The tests share one node and one operator, and run one after the other. This program runs itself again inside of the
 //! namespaces of such a node: see `tests/cluster/README.md`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
 #[path = "../cluster/client.rs"]
 mod cluster;
 #[path = "../../examples/oauth-server/server.rs"]

@@ -16,7 +16,7 @@ use crate::place;
 pub type Test = fn() -> Pin<Box<dyn Future<Output = ()>>>;
 
 /// Those that there are, in the order in which they run: the operator is installed by the first that needs it.
-pub const ALL: [(&str, Test); 7] = [
+pub const ALL: [(&str, Test); 8] = [
     (
         "installed::by_helm_it_is_ready_and_small_and_refreshes",
         || Box::pin(installed::by_helm_it_is_ready_and_small_and_refreshes()),
@@ -27,6 +27,12 @@ pub const ALL: [(&str, Test); 7] = [
             Box::pin(
                 consumers::who_mounts_the_secret_has_no_refused_call_where_old_tokens_survive(),
             )
+        },
+    ),
+    (
+        "consumers::who_mounts_the_secret_where_old_tokens_die_is_told_so_and_refused_at_a_refresh",
+        || {
+            Box::pin(consumers::who_mounts_the_secret_where_old_tokens_die_is_told_so_and_refused_at_a_refresh())
         },
     ),
     (

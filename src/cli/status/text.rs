@@ -8,7 +8,7 @@ use super::{
     next,
 };
 use crate::{
-    api::{IntegrationCredential, Kind},
+    api::{IntegrationCredential, Kind, PlainMount},
     cli::providers::table::{aligned, wrapped},
     lock::protocol::{Mode, Phase},
     status::{READY, condition},
@@ -120,6 +120,10 @@ fn facts(seen: &Seen, now: Timestamp) -> Vec<[String; 2]> {
         }
     }
     row("Target", target(credential, &seen.target));
+    let plain_mount = status.target.and_then(|t| t.plain_mount);
+    if let Some(plain_mount) = plain_mount {
+        row("Mounting", mounting(plain_mount).to_owned());
+    }
     row("Gate", gate(&seen.gate, now));
     row("Holders", claims(&seen.holds, now));
     row("Wants", claims(&seen.wants, now));
@@ -172,6 +176,15 @@ fn target(credential: &IntegrationCredential, found: &Found<Option<Vec<String>>>
         Ok(Some(keys)) => format!("Secret {name}: {}", keys.join(", ")),
         Ok(None) => format!("Secret {name}, which does not exist"),
         Err(why) => format!("Secret {name} ({why})"),
+    }
+}
+
+fn mounting(plain_mount: PlainMount) -> &'static str {
+    match plain_mount {
+        PlainMount::Safe => "safe: the old token lives until its expiry",
+        PlainMount::Unsafe => {
+            "unsafe at a refresh: the old token may end before the file is replaced; hold it while it is used (tokenward lock)"
+        }
     }
 }
 

@@ -200,14 +200,14 @@ impl Fixture {
     /// Creates or replaces a provider object, and waits until an operator that was started has read it: what is
     /// created next may be seen sooner than this change, for each kind is watched for itself.
     pub async fn provider_named(&self, name: &str, change: Value) {
-        let written = self.provider_unread(name, change).await;
+        let written = Box::pin(self.provider_unread(name, change)).await;
         if self.operated.load(Ordering::Relaxed) {
             let api: Api<OAuthProvider> = Api::namespaced(self.client.clone(), &self.namespace);
-            eventually(&format!("an operator that read {name}"), async || {
+            let read = async || {
                 let status = api.get(name).await.unwrap().status?;
                 (status.observed_generation == written.metadata.generation).then_some(())
-            })
-            .await;
+            };
+            Box::pin(eventually(&format!("an operator that read {name}"), read)).await;
         }
     }
 

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
+
 use crate::{
     consumer, node,
     oauth_server::OldToken,
@@ -25,6 +27,7 @@ pub async fn who_mounts_the_secret_has_no_refused_call_where_old_tokens_survive(
     provider.describe(&namespace, "Survives");
     provider.authorize(&namespace, "alice");
     consumer::mounting(&namespace.name, "alice", &provider.oauth.resource_url());
+    assert_eq!(plain_mount(&namespace).await, "Safe");
     refreshed_while_used(&provider, &namespace).await;
 }
 
@@ -36,6 +39,41 @@ pub async fn under_a_lock_no_call_is_refused_where_old_tokens_die() {
     provider.authorize(&namespace, "alice");
     consumer::locking(&namespace.name, "alice", &provider.oauth.resource_url());
     refreshed_while_used(&provider, &namespace).await;
+}
+
+pub async fn who_mounts_the_secret_where_old_tokens_die_is_told_so_and_refused_at_a_refresh() {
+    operator::runs(1).await;
+    let provider = Provider::start(OldToken::Dies).await;
+    let namespace = Namespace::new("unsafe");
+    provider.describe(&namespace, "Invalidated");
+    provider.authorize(&namespace, "alice");
+    consumer::mounting(&namespace.name, "alice", &provider.oauth.resource_url());
+    let token = provider.next(&namespace, "alice", "").await;
+    assert_eq!(plain_mount(&namespace).await, "Unsafe");
+    within(PATIENCE, "a call with the token", async || {
+        provider.was_used(&token).then_some(())
+    })
+    .await;
+    assert_eq!(provider.refused(), 0);
+    ask(&namespace, "alice", "1");
+    within(PATIENCE, "a refused call", async || {
+        (provider.refused() > 0).then_some(())
+    })
+    .await;
+}
+
+/// What the status says of mounting the Secret.
+async fn plain_mount(namespace: &Namespace) -> String {
+    let told = |object: &Value| {
+        Some(
+            object["status"]["target"]["plainMount"]
+                .as_str()?
+                .to_owned(),
+        )
+    };
+    namespace
+        .until("integrationcredential", "alice", "plainMount", told)
+        .await
 }
 
 /// Refreshes the credential again whenever its consumer has used the token, and sees that no call is refused.
