@@ -6,6 +6,7 @@ mod controller;
 mod crd;
 mod exit;
 mod get;
+mod install;
 mod lock;
 mod providers;
 mod refresh;
@@ -64,6 +65,12 @@ enum Command {
     /// use a token for a while, see the command lock.
     #[command(after_help = get::EXAMPLES)]
     Get(get::Arguments),
+    /// Copy this program into a directory.
+    ///
+    /// For init containers: the image has no shell and no cp. The copy is DIRECTORY/tokenward, runs in any container,
+    /// and replaces an older one at once. No cluster is needed.
+    #[command(after_help = install::EXAMPLES)]
+    Install(install::Arguments),
     /// Run a command with a credential's token, which is not replaced meanwhile.
     ///
     /// A refresh waits for the command. It is told so by the drain signal, and should end soon after it:
@@ -102,12 +109,16 @@ pub fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     let connect = cli.connect.clone();
-    let is_local = matches!(cli.command, Command::Providers(_) | Command::Crd(_));
+    let is_local = matches!(
+        cli.command,
+        Command::Providers(_) | Command::Crd(_) | Command::Install(_)
+    );
     let result = match cli.command {
         Command::Cleanup(arguments) => run(cleanup::run(cli.connect, arguments)),
         Command::Controller(arguments) => run(controller::run(cli.connect, arguments)),
         Command::Crd(arguments) => crd::run(&arguments).map(|()| exit::SUCCESS),
         Command::Get(arguments) => run(get::run(cli.connect, arguments)),
+        Command::Install(arguments) => install::run(&arguments).map(|()| exit::SUCCESS),
         // Before anything else takes the descriptor's number.
         Command::Lock(arguments) => lock::Delivery::prepare(&arguments)
             .and_then(|delivery| run(lock::run(cli.connect, arguments, delivery))),
