@@ -5,6 +5,22 @@ CARGO_DENY_VERSION := 0.20.2
 CACHE := $(or $(TOKENWARD_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tokenward)
 CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
+CARGO_AUDITABLE_VERSION := 0.7.7
+CARGO_AUDITABLE := $(CACHE)/cargo-auditable-$(CARGO_AUDITABLE_VERSION)/bin/cargo-auditable
+AUDITABLE2CDX_VERSION := 0.1.0
+AUDITABLE2CDX := $(CACHE)/auditable2cdx-$(AUDITABLE2CDX_VERSION)/bin/auditable2cdx
+
+# The image: for which machines (amd64, arm64), under which name, and what its labels say.
+IMAGE_ARCH ?= $(shell dpkg --print-architecture)
+IMAGE_VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
+IMAGE_REVISION ?= $(shell git describe --always --abbrev=40 --dirty --exclude '*' 2>/dev/null || echo unknown)
+IMAGE_SOURCE ?=
+IMAGE_NAME ?= tokenward:$(IMAGE_VERSION)
+# Times in the image are those of the commit.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+IMAGE = target/image$(if $(filter-out $(shell dpkg --print-architecture),$(IMAGE_ARCH)),-$(IMAGE_ARCH))
+IMAGE_ROOT ?= $(IMAGE)/build/image
+
 # Helm reads only what is in the chart's folder, so that it holds copies.
 CHART := charts/tokenward
 
@@ -16,7 +32,7 @@ DJANGO_PINS := tests/interop/django/requirements.txt
 DJANGO := $(CACHE)/interop-django-$(call hash,$(DJANGO_PINS),python3 --version)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench fuzz check audit generate cluster interop clean
+.PHONY: help demo test bench fuzz check audit generate cluster interop image image-binary image-tools sbom clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,7 +44,8 @@ demo: ## See it work: a control plane, an OAuth server, two credentials (KEEP=1 
 # The integration tests mostly wait for tokens to grow old, so more of them run than there are cores.
 test: export TOKENWARD_INTEROP_OIDC := $(OIDC)
 test: export TOKENWARD_INTEROP_DJANGO := $(DJANGO)
-test: $(OIDC) $(DJANGO) ## Run all tests, on a real control plane
+test: export TOKENWARD_IMAGE_ARCHIVE := $(CURDIR)/target/image/tokenward.tar
+test: $(OIDC) $(DJANGO) image ## Run all tests, on a real control plane
 	@cargo build --locked --bins --examples
 	@cargo run --locked --quiet --example cluster -- --build-only >/dev/null
 	@RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} cargo test --locked --no-fail-fast
@@ -82,12 +99,34 @@ interop: $(OIDC) $(DJANGO) ## Install the OAuth servers of others that the tests
 	@echo "export TOKENWARD_INTEROP_OIDC='$(OIDC)'"
 	@echo "export TOKENWARD_INTEROP_DJANGO='$(DJANGO)'"
 
+image: sbom ## Build the container image and its SBOM into target/image, about 5 min (IMAGE_ARCH=arm64: for other machines)
+	@VERSION="$(IMAGE_VERSION)" REVISION="$(IMAGE_REVISION)" SOURCE="$(IMAGE_SOURCE)" IMAGE_NAME="$(IMAGE_NAME)" \
+	image/pack.sh $(IMAGE_ARCH) $(IMAGE)
+	@echo "$(IMAGE)/tokenward.tar $$(cat $(IMAGE)/digest)"
+
+sbom: image-binary ## Build the image's program, and list what it is made of in target/image/tokenward.cdx.json (CycloneDX)
+	@$(AUDITABLE2CDX) $(IMAGE_ROOT)/tokenward >$(IMAGE)/tokenward.cdx.json
+
+# What the image consists of; the Dockerfile has it built by this too.
+image-binary: image-tools
+	@CARGO_AUDITABLE=$(CARGO_AUDITABLE) image/binary.sh $(IMAGE_ARCH) $(IMAGE_ROOT)
+
+image-tools: $(CARGO_AUDITABLE) $(AUDITABLE2CDX)
+
 clean: ## Remove what was built here (the control plane's programs stay in their cache)
 	@cargo clean
 
 $(CARGO_DENY):
 	@echo "building cargo-deny $(CARGO_DENY_VERSION), about 3 min the first time" >&2
 	@cargo install --quiet --locked cargo-deny --version $(CARGO_DENY_VERSION) --root $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)
+
+$(CARGO_AUDITABLE):
+	@echo "building cargo-auditable $(CARGO_AUDITABLE_VERSION), about 1 min the first time" >&2
+	@cargo install --quiet --locked cargo-auditable --version $(CARGO_AUDITABLE_VERSION) --root $(CACHE)/cargo-auditable-$(CARGO_AUDITABLE_VERSION)
+
+$(AUDITABLE2CDX):
+	@echo "building auditable2cdx $(AUDITABLE2CDX_VERSION), about 1 min the first time" >&2
+	@cargo install --quiet --locked auditable2cdx --version $(AUDITABLE2CDX_VERSION) --root $(CACHE)/auditable2cdx-$(AUDITABLE2CDX_VERSION)
 
 # A folder is there whole or not at all.
 $(OIDC):
