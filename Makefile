@@ -32,7 +32,7 @@ DJANGO_PINS := tests/interop/django/requirements.txt
 DJANGO := $(CACHE)/interop-django-$(call hash,$(DJANGO_PINS),python3 --version)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench fuzz check audit generate cluster interop image image-binary image-tools sbom clean
+.PHONY: help demo test bench fuzz check audit generate cluster interop image image-binary image-tools node-packages sbom clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,7 @@ test: export TOKENWARD_IMAGE_ARCHIVE := $(CURDIR)/target/image/tokenward.tar
 test: $(OIDC) $(DJANGO) image ## Run all tests, on a real control plane
 	@cargo build --locked --bins --examples
 	@cargo run --locked --quiet --example cluster -- --build-only >/dev/null
+	@$(MAKE) --silent node-packages
 	@RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} cargo test --locked --no-fail-fast
 
 # Everything in one profile, the starter of the control plane too, so that nothing is built twice.
@@ -94,6 +95,12 @@ generate: ## Write the generated files: crds/, the chart's copies, docs/api.md, 
 
 cluster: ## Start a control plane, print how to use it, stop it with Ctrl-C
 	@cargo run --locked --quiet --example cluster
+
+# Where they cannot be installed, the tests that need a node say what is missing.
+node-packages:
+	@missing=$$(cargo run --locked --quiet --example cluster -- --missing-packages); \
+	[ -z "$$missing" ] || [ "$$(id -u)" != 0 ] || { echo "installing $$missing" >&2; apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }
 
 interop: $(OIDC) $(DJANGO) ## Install the OAuth servers of others that the tests use, and print where they are
 	@echo "export TOKENWARD_INTEROP_OIDC='$(OIDC)'"

@@ -54,6 +54,15 @@ pub(crate) fn inside() -> Option<PathBuf> {
     env::var_os(INSIDE).map(PathBuf::from)
 }
 
+/// Debian's packages that a node needs and that are missing.
+pub(crate) fn missing_packages() -> Vec<&'static str> {
+    PACKAGES
+        .iter()
+        .filter(|(_, files)| !files.iter().any(|file| Path::new(file).exists()))
+        .map(|(package, _)| *package)
+        .collect()
+}
+
 /// Says what a node needs and is not there.
 pub(crate) fn check() -> Result<()> {
     let root = fs::metadata("/proc/self").is_ok_and(|own| {
@@ -64,11 +73,7 @@ pub(crate) fn check() -> Result<()> {
         root,
         "a node needs root: it mounts, makes network interfaces and runs containers"
     );
-    let missing: Vec<&str> = PACKAGES
-        .iter()
-        .filter(|(_, files)| !files.iter().any(|file| Path::new(file).exists()))
-        .map(|(package, _)| *package)
-        .collect();
+    let missing = missing_packages();
     ensure!(
         missing.is_empty(),
         "a node needs programs that are not there; install them: apt-get install --no-install-recommends {}",

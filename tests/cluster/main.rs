@@ -46,6 +46,7 @@ pub(crate) use say;
 /// Once it is ready, it prints to stdout what a shell needs to use it.
 #[derive(Debug, Parser)]
 #[command(name = "cluster")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 struct Arguments {
     /// Stop at the end of stdin: a parent that holds the other end of a pipe stops the control
     /// plane by dying.
@@ -60,6 +61,10 @@ struct Arguments {
     /// Debian's packages, which are named when they are missing.
     #[arg(long, requires = "command", conflicts_with_all = ["until_stdin_closes", "build_only"])]
     node: bool,
+
+    /// Only print Debian's packages that a node needs and that are missing here.
+    #[arg(long, conflicts_with_all = ["until_stdin_closes", "build_only", "command"])]
+    missing_packages: bool,
 
     /// Run this command with the variables set, stop when it ends, and exit with its status.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -81,6 +86,10 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments) -> Result<ExitCode> {
+    if arguments.missing_packages {
+        print(&isolation::missing_packages().join(" "))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     // First of all, so that no signal finds a child that nobody will stop.
     let mut stop = Stop::listen(arguments.until_stdin_closes)?;
     let start = Instant::now();

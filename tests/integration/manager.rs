@@ -120,6 +120,10 @@ async fn a_create_that_nobody_waits_for_is_finished_all_the_same() {
     let new = of_alice(&fixture, "calendar");
     // Polled once, and dropped.
     assert!(timeout(Duration::ZERO, manager.create(&new)).await.is_err());
+    eventually("the credential", async || {
+        manager.exists("calendar").await.unwrap().then_some(())
+    })
+    .await;
     fixture
         .until("calendar", "a token", |c| {
             c.status.as_ref().is_some_and(|s| s.token.is_some())

@@ -17,7 +17,7 @@ pub const IMAGE: &str = concat!("docker.io/library/tokenward:", env!("CARGO_PKG_
 pub const RELEASE: &str = "tokenward";
 pub const NAMESPACE: &str = "tokenward-system";
 
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/tokenward");
+pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/tokenward");
 const PODS: &str = "app.kubernetes.io/name=tokenward";
 
 /// Gives the image to the node.
@@ -30,8 +30,8 @@ pub fn import() {
     });
 }
 
-/// Installs the chart or upgrades it to these values.
-pub fn install(values: &[&str]) {
+/// Installs the chart or upgrades it, with more arguments.
+pub fn install(more: &[&str]) {
     import();
     restricted();
     let networks = format!("operator.allowProviderNetworks={{{NETWORK}}}");
@@ -42,12 +42,15 @@ pub fn install(values: &[&str]) {
         CHART,
         "--namespace",
         NAMESPACE,
-        "--take-ownership",
     ];
-    let fixed = [&networks, "image.pullPolicy=Never"];
-    for value in fixed.into_iter().chain(values.iter().copied()) {
-        arguments.extend(["--set", value]);
-    }
+    arguments.extend([
+        "--take-ownership",
+        "--set",
+        "image.pullPolicy=Never",
+        "--set",
+        &networks,
+    ]);
+    arguments.extend(more);
     helm(&arguments);
 }
 

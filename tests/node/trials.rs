@@ -16,7 +16,7 @@ use crate::place;
 pub type Test = fn() -> Pin<Box<dyn Future<Output = ()>>>;
 
 /// Those that there are, in the order in which they run: the operator is installed by the first that needs it.
-pub const ALL: [(&str, Test); 8] = [
+pub const ALL: [(&str, Test); 9] = [
     (
         "installed::by_helm_it_is_ready_and_small_and_refreshes",
         || Box::pin(installed::by_helm_it_is_ready_and_small_and_refreshes()),
@@ -54,6 +54,10 @@ pub const ALL: [(&str, Test); 8] = [
     (
         "disturbed::two_replicas_that_are_rolled_lose_nothing",
         || Box::pin(disturbed::two_replicas_that_are_rolled_lose_nothing()),
+    ),
+    (
+        "installed::upgraded_rolled_back_removed_and_installed_again_it_loses_nothing",
+        || Box::pin(installed::upgraded_rolled_back_removed_and_installed_again_it_loses_nothing()),
     ),
 ];
 

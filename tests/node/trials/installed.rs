@@ -6,7 +6,7 @@ use crate::{
     node,
     oauth_server::OldToken,
     operator,
-    place::{Namespace, kubectl},
+    place::{Namespace, helm, kubectl},
     provider::{Provider, ask},
 };
 
@@ -39,6 +39,47 @@ pub async fn by_helm_it_is_ready_and_small_and_refreshes() {
         matches!(resident[..], [bytes] if bytes <= MEMORY),
         "{resident:?}"
     );
+    assert_eq!(provider.oauth.max_presentations(), 1);
+}
+
+pub async fn upgraded_rolled_back_removed_and_installed_again_it_loses_nothing() {
+    operator::install(&[]);
+    operator::runs(1).await;
+    let provider = Provider::start(OldToken::Survives).await;
+    let namespace = Namespace::new("upgraded");
+    provider.describe(&namespace, "Survives");
+    provider.authorize(&namespace, "alice");
+    let mut token = provider.next(&namespace, "alice", "").await;
+    let goes_on = async |request: &str, token: &mut String| {
+        ask(&namespace, "alice", request);
+        *token = provider.next(&namespace, "alice", token).await;
+    };
+
+    let values = format!("{}/values-ha.yaml", operator::CHART);
+    operator::install(&["--values", &values]);
+    operator::pods(2).await;
+    goes_on("upgraded", &mut token).await;
+    helm(&[
+        "rollback",
+        operator::RELEASE,
+        "--namespace",
+        operator::NAMESPACE,
+    ]);
+    operator::pods(1).await;
+    goes_on("rolled back", &mut token).await;
+
+    helm(&[
+        "uninstall",
+        operator::RELEASE,
+        "--namespace",
+        operator::NAMESPACE,
+    ]);
+    operator::pods(0).await;
+    assert_eq!(provider.next(&namespace, "alice", "").await, token);
+    assert!(provider.oauth.is_live(&token));
+    operator::install(&[]);
+    operator::pods(1).await;
+    goes_on("installed again", &mut token).await;
     assert_eq!(provider.oauth.max_presentations(), 1);
 }
 
