@@ -7,7 +7,7 @@ WORKDIR /src
 # Before the sources, so that a change of them doesn't install it again.
 COPY Makefile rust-toolchain.toml ./
 COPY image/needs.sh image/
-RUN image/needs.sh binary "$TARGETARCH"
+RUN image/needs.sh "$TARGETARCH" binary
 RUN make image-tools
 COPY . .
 RUN make image-binary IMAGE_ARCH="$TARGETARCH" IMAGE_ROOT=/image

@@ -32,7 +32,7 @@ DJANGO_PINS := tests/interop/django/requirements.txt
 DJANGO := $(CACHE)/interop-django-$(call hash,$(DJANGO_PINS),python3 --version)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench fuzz check audit generate cluster interop image image-binary image-tools node-packages sbom clean
+.PHONY: help demo test bench fuzz check audit generate cluster interop image image-needs image-binary image-tools node-packages sbom clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -106,19 +106,23 @@ interop: $(OIDC) $(DJANGO) ## Install the OAuth servers of others that the tests
 	@echo "export TOKENWARD_INTEROP_OIDC='$(OIDC)'"
 	@echo "export TOKENWARD_INTEROP_DJANGO='$(DJANGO)'"
 
-image: sbom ## Build the container image and its SBOM into target/image, about 5 min (IMAGE_ARCH=arm64: for other machines)
+image: image-needs sbom ## Build the container image and its SBOM into target/image, about 5 min (IMAGE_ARCH=arm64: for other machines)
 	@VERSION="$(IMAGE_VERSION)" REVISION="$(IMAGE_REVISION)" SOURCE="$(IMAGE_SOURCE)" IMAGE_NAME="$(IMAGE_NAME)" \
 	image/pack.sh $(IMAGE_ARCH) $(IMAGE)
 	@echo "$(IMAGE)/tokenward.tar $$(cat $(IMAGE)/digest)"
 
-sbom: image-binary ## Build the image's program, and list what it is made of in target/image/tokenward.cdx.json (CycloneDX)
+sbom: image-binary $(AUDITABLE2CDX) ## Build the image's program, and list what it is made of in target/image/tokenward.cdx.json (CycloneDX)
 	@$(AUDITABLE2CDX) $(IMAGE_ROOT)/tokenward >$(IMAGE)/tokenward.cdx.json
 
+# Before anything is built that takes minutes.
+image-needs:
+	@image/needs.sh $(IMAGE_ARCH) binary pack
+
 # What the image consists of; the Dockerfile has it built by this too.
-image-binary: image-tools
+image-binary: $(CARGO_AUDITABLE)
 	@CARGO_AUDITABLE=$(CARGO_AUDITABLE) image/binary.sh $(IMAGE_ARCH) $(IMAGE_ROOT)
 
-image-tools: $(CARGO_AUDITABLE) $(AUDITABLE2CDX)
+image-tools: $(CARGO_AUDITABLE)
 
 clean: ## Remove what was built here (the control plane's programs stay in their cache)
 	@cargo clean
@@ -128,7 +132,7 @@ $(CARGO_DENY):
 	@cargo install --quiet --locked cargo-deny --version $(CARGO_DENY_VERSION) --root $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)
 
 $(CARGO_AUDITABLE):
-	@echo "building cargo-auditable $(CARGO_AUDITABLE_VERSION), about 1 min the first time" >&2
+	@echo "building cargo-auditable $(CARGO_AUDITABLE_VERSION), about 15 s the first time" >&2
 	@cargo install --quiet --locked cargo-auditable --version $(CARGO_AUDITABLE_VERSION) --root $(CACHE)/cargo-auditable-$(CARGO_AUDITABLE_VERSION)
 
 $(AUDITABLE2CDX):

@@ -6,11 +6,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 arch=$1 root=$2
 
-"image/needs.sh" binary "$arch"
+image/needs.sh "$arch" binary
 case $arch in
 amd64) machine=x86_64 ;;
 arm64) machine=aarch64 ;;
-*) echo "unknown architecture $arch: amd64 and arm64 can be built" >&2 && exit 1 ;;
 esac
 target=$machine-unknown-linux-musl
 rustup target list --installed | grep -qx "$target" || rustup target add "$target" >&2
@@ -34,6 +33,7 @@ remap=("--remap-path-prefix=$PWD/=")
 for registry in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do
     remap+=("--remap-path-prefix=$registry/=")
 done
+[ -z "${CARGO_TARGET_DIR:-}" ] || remap+=("--remap-path-prefix=$(realpath -m "$CARGO_TARGET_DIR")/=target/")
 # Half a megabyte of relocations becomes 20 KB. Addresses stay random.
 rustflags=(-C linker=rust-lld -C link-arg=--pack-dyn-relocs=relr "${remap[@]}")
 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && echo -n "${rustflags[*]}")

@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 arch=$1 folder=$2
 
-image/needs.sh pack "$arch"
+image/needs.sh "$arch" pack
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 mkdir "$scratch/context"
