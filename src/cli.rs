@@ -8,6 +8,8 @@ mod exit;
 mod get;
 mod install;
 mod lock;
+mod logs;
+mod mount;
 mod providers;
 mod refresh;
 mod shown;
@@ -78,6 +80,13 @@ enum Command {
     /// all the same, the command is killed.
     #[command(after_help = lock::EXAMPLES)]
     Lock(lock::Arguments),
+    /// Show a credential's Secret as files, and replace them within a moment when it changes.
+    ///
+    /// For a sidecar of the program that reads them: a restartable init container that shares a volume in memory with
+    /// it. All files change at once, as in a volume of a Secret. It runs until it is told to end, and /readyz says when
+    /// the files are there. See docs/mount.md.
+    #[command(after_help = mount::EXAMPLES)]
+    Mount(mount::Arguments),
     /// List and show the providers that are known.
     ///
     /// Each is a preset of provider objects: its endpoints and its conduct need not be described again. No
@@ -122,6 +131,7 @@ pub fn main() -> ExitCode {
         // Before anything else takes the descriptor's number.
         Command::Lock(arguments) => lock::Delivery::prepare(&arguments)
             .and_then(|delivery| run(lock::run(cli.connect, arguments, delivery))),
+        Command::Mount(arguments) => run(mount::run(cli.connect, arguments)),
         Command::Providers(arguments) => providers::run(&arguments).map(|()| exit::SUCCESS),
         Command::Refresh(arguments) => run(refresh::run(cli.connect, arguments)),
         Command::Status(arguments) => run(status::run(cli.connect, arguments)),

@@ -19,6 +19,7 @@ pub mod leader;
 pub mod lock;
 pub mod manager;
 pub mod metrics;
+pub mod mount;
 pub mod oauth;
 pub mod pass;
 pub mod plan;

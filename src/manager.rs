@@ -54,7 +54,7 @@ pub use self::{
     refresh::{RefreshRequest, Refreshed},
     token::AccessToken,
 };
-pub(crate) use self::{changes::Changes, credentials::Target, error::Right};
+pub(crate) use self::{changes::Changes, credentials::Target, edit::secret_right, error::Right};
 use crate::{
     api::{GROUP, IntegrationCredential},
     clock::Moment,
@@ -242,7 +242,8 @@ impl CredentialManager {
         Ok(done)
     }
 
-    fn secrets(&self) -> Api<Secret> {
+    /// The Secrets of the namespace.
+    pub(crate) fn secrets(&self) -> Api<Secret> {
         Api::namespaced(self.inner.client.clone(), &self.inner.namespace)
     }
 
@@ -288,6 +289,14 @@ impl CredentialManager {
         let target = Target::of(&found);
         lock(&self.inner.targets).insert(name.to_owned(), target.clone());
         Ok(target)
+    }
+
+    /// The name of the Secret that is its target.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forbidden`], [`Error::Unavailable`].
+    pub(crate) async fn target_secret(&self, name: &str) -> Result<String, Error> {
+        Ok(self.target(name).await?.secret)
     }
 
     fn forget(&self, name: &str) {

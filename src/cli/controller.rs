@@ -13,14 +13,13 @@ use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{connect::Connect, exit, namespace};
+use super::{connect::Connect, exit, logs::Logs, namespace};
 use crate::{
     admin, api,
     controller::{self, Config, Readiness},
     leader::Election,
     metrics::Metrics,
     oauth::endpoint::{Access, ProviderProxy, ambient},
-    telemetry::{self, LogFormat},
 };
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -98,18 +97,8 @@ pub(super) struct Arguments {
     #[arg(long, default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
     health_address: SocketAddr,
 
-    /// The form of log lines on standard error.
-    #[arg(long, value_enum, default_value_t = LogFormat::Json)]
-    log_format: LogFormat,
-
-    /// Which log lines: error, warn, info, debug or trace, or a list of target=level.
-    #[arg(
-        long,
-        env = "TOKENWARD_LOG",
-        default_value = "info",
-        value_name = "FILTER"
-    )]
-    log_level: String,
+    #[command(flatten)]
+    logs: Logs,
 }
 
 impl Arguments {
@@ -170,7 +159,7 @@ fn request_timeout(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) async fn run(connect: Connect, arguments: Arguments) -> Result<u8> {
-    telemetry::start(&arguments.log_level, arguments.log_format).context("--log-level")?;
+    arguments.logs.start()?;
     let access = arguments.access()?;
     if access.proxy.is_none()
         && let Some(variable) = ambient(|name| std::env::var_os(name))

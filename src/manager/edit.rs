@@ -283,7 +283,8 @@ fn is_at_least(found: Option<&str>, wanted: Option<&str>) -> bool {
     found.is_some() && (found == wanted || number(found) > number(wanted))
 }
 
-pub(super) fn secret_right<'a>(verb: &'a str, name: &'a str) -> Right<'a> {
+/// The rule for a verb on one Secret.
+pub(crate) fn secret_right<'a>(verb: &'a str, name: &'a str) -> Right<'a> {
     Right {
         verb,
         group: "",

@@ -27,6 +27,7 @@ pub struct Hold {
     held: Credentials,
     standing: watch::Receiver<Standing>,
     look: Arc<Notify>,
+    drain_grace: Duration,
     let_go: DropGuard,
 }
 
@@ -80,6 +81,18 @@ impl Hold {
     pub async fn draining(&self) {
         let mut standing = self.standing.clone();
         let _ = standing.wait_for(|s| s.draining || s.lost).await;
+    }
+
+    /// Whether a refresh waits for this hold now. It may have been given up since [`Self::draining`] resolved.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.standing.borrow().draining
+    }
+
+    /// For how long the hold is renewed once a refresh waits for it, by its gate when it was acquired.
+    #[must_use]
+    pub fn drain_grace(&self) -> Duration {
+        self.drain_grace
     }
 
     /// Resolves when the hold is lost: the token must not be used any more.
@@ -188,6 +201,7 @@ impl CredentialManager {
     }
 
     fn granted(&self, name: &str, granted: Granted, let_go: DropGuard) -> Hold {
+        let drain_grace = granted.gate.as_ref().map(|gate| gate.drain_grace);
         if let Some(gate) = granted.gate.filter(is_open) {
             self.remember(name, gate);
         }
@@ -197,6 +211,7 @@ impl CredentialManager {
             held: granted.token,
             standing: granted.standing,
             look: granted.look,
+            drain_grace: drain_grace.unwrap_or_default(),
             let_go,
         }
     }

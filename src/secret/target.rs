@@ -8,6 +8,7 @@ mod owner;
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::ResourceExt;
 
@@ -16,7 +17,10 @@ pub use self::{
     contents::{check, contents, default_keys},
     held::{Held, generation, held, request_hash},
     labels::left_out,
-    owner::{ADOPT, Claim, OWNER_UID, check_writable, claim, conflict, is_ours, stays_otherwise},
+    owner::{
+        ADOPT, Claim, OWNER_UID, check_writable, claim, conflict, is_grant, is_ours, is_target_of,
+        stays_otherwise,
+    },
 };
 use super::{EXPIRES_AT, TOKEN_GENERATION, Token, keyed_hash};
 use crate::{
@@ -131,6 +135,12 @@ pub fn redress(credential: &IntegrationCredential, found: &Secret) -> Secret {
         .into_iter()
         .filter_map(noted);
     dress(credential, data, notes, Some(found))
+}
+
+/// When what a target holds was obtained or copied, by the operator's clock.
+#[must_use]
+pub fn issued_at(secret: &Secret) -> Option<Timestamp> {
+    secret.annotations().get(ISSUED_AT)?.parse().ok()
 }
 
 /// Whether storing `wanted` over `stored` would change anything.

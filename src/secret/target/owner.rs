@@ -6,7 +6,7 @@ use kube::{Resource, ResourceExt};
 
 use super::spec;
 use crate::{
-    api::{CREDENTIAL_LABEL, DeletionPolicy, IntegrationCredential, ROLE_LABEL},
+    api::{CREDENTIAL_LABEL, DeletionPolicy, GROUP, IntegrationCredential, ROLE_LABEL},
     failure::{Failure, Reason},
     secret::{grant, is_owned},
 };
@@ -41,6 +41,25 @@ pub fn is_ours(secret: &Secret, credential_uid: &str) -> bool {
     let noted = secret.annotations().get(OWNER_UID);
     let role = secret.labels().get(ROLE_LABEL);
     noted.is_some_and(|uid| uid == credential_uid) && role.is_some_and(|role| role == ROLE)
+}
+
+/// Whether `secret` is the target of a credential of this name, for those who may not read the credential itself and so
+/// do not know its UID.
+#[must_use]
+pub fn is_target_of(secret: &Secret, credential: &str) -> bool {
+    if is_grant(secret) {
+        return false;
+    }
+    if let Some(owner) = controller(secret) {
+        let group = owner.api_version.split('/').next();
+        return group == Some(GROUP)
+            && owner.kind == IntegrationCredential::kind(&())
+            && owner.name == credential;
+    }
+    let label = |key: &str| secret.labels().get(key).map(String::as_str);
+    secret.annotations().contains_key(OWNER_UID)
+        && label(ROLE_LABEL) == Some(ROLE)
+        && label(CREDENTIAL_LABEL) == Some(credential)
 }
 
 /// What `secret` is to a credential.
@@ -161,7 +180,9 @@ pub(in crate::secret) fn own(secret: &mut Secret, credential: &IntegrationCreden
     }
 }
 
-fn is_grant(secret: &Secret) -> bool {
+/// Whether `secret` holds the refresh token of a credential.
+#[must_use]
+pub fn is_grant(secret: &Secret) -> bool {
     secret.type_.as_deref() == Some(grant::TYPE)
 }
 
