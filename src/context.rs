@@ -274,7 +274,7 @@ impl Context {
             if (about < generation || copied || (certain && about > generation))
                 && let Err(error) = leases.release(&name, None).await
             {
-                tracing::debug!(%error, want = name, "want not answered");
+                tracing::debug!(%error, lease = name, "want not answered");
             }
         }
     }
@@ -339,7 +339,7 @@ pub fn retry(error: &RequestError, what: &str) -> Duration {
     let failure = error.failure(what);
     tracing::warn!(
         reason = failure.reason.as_str(),
-        message = failure.message,
+        error = failure.message,
         "trying again"
     );
     Duration::from_secs(2)

@@ -177,12 +177,15 @@ async fn remove_the_dead(gates: &Gates, shutdown: &CancellationToken) {
         .is_err()
     {
         for (namespace, name, version) in gates.observer.dead() {
+            // The names of all of them begin with the credential's, which has no dot.
+            let credential = name.split('.').next().unwrap_or_default();
+            let credential = format!("{namespace}/{credential}");
             match gates.remove(&namespace, &name, &version).await {
                 Ok(()) => {
-                    tracing::info!(reason = "HoldExpired", namespace, lease = name, "removed");
+                    tracing::info!(reason = "HoldExpired", credential, lease = name, "removed");
                 }
                 // Renewed meanwhile, or gone: the watch tells.
-                Err(error) => tracing::debug!(%error, namespace, lease = name, "not removed"),
+                Err(error) => tracing::debug!(%error, credential, lease = name, "not removed"),
             }
         }
     }

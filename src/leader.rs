@@ -136,7 +136,7 @@ impl Election {
                     let what = format!("lead by Lease {}/{}", self.namespace, self.name);
                     let failure = error.failure(&what);
                     let reason = failure.reason.as_str();
-                    tracing::warn!(reason, message = failure.message, "cannot lead");
+                    tracing::warn!(reason, error = failure.message, "cannot lead");
                 }
             }
             tokio::select! {

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use kube::{ResourceExt, runtime::reflector::Store};
+use kube::runtime::reflector::Store;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
     metrics::{
@@ -25,12 +25,7 @@ use prometheus_client::{
 };
 
 use self::gauges::Gauges;
-use crate::{
-    api::{IntegrationCredential, ProviderKind},
-    clock,
-    lock::observer::Observer,
-    plan::Decision,
-};
+use crate::{api::IntegrationCredential, clock, lock::observer::Observer, plan::Decision};
 
 /// The content type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -217,13 +212,7 @@ impl Metrics {
 
     /// A credential was looked at, and this decided.
     pub fn decided(&self, decision: Decision) {
-        let decision = match decision {
-            Decision::Wait(_) => "wait",
-            Decision::Refresh => "refresh",
-            Decision::Repair => "repair",
-            Decision::CheckSeed => "check_seed",
-            Decision::Open => "open",
-        };
+        let decision = decision.word();
         self.reconciles.get_or_create(&Decided { decision }).inc();
     }
 
@@ -253,17 +242,7 @@ impl Metrics {
     }
 }
 
-/// The provider object as a label: `NAMESPACE/NAME`, or `NAME` for the whole cluster; empty where there is none.
+/// The provider object as a label; empty where there is none.
 fn provider(credential: &IntegrationCredential) -> String {
-    if credential.copied().is_some() {
-        return String::new();
-    }
-    let reference = &credential.oauth2().provider_ref;
-    match reference.kind {
-        ProviderKind::OAuthProvider => {
-            let namespace = credential.namespace().unwrap_or_default();
-            format!("{namespace}/{}", reference.name)
-        }
-        ProviderKind::ClusterOAuthProvider => reference.name.clone(),
-    }
+    credential.provider_name().unwrap_or_default()
 }

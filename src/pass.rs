@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use kube::{ResourceExt, runtime::controller::Action};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use crate::{
     api::{CredentialStatus, GrantType, IntegrationCredential},
@@ -29,6 +30,7 @@ use crate::{
     },
     secret::grant::Grant,
     status::{self, Report, Wake},
+    telemetry::span::{self, Came},
 };
 
 /// The longest sleep. A pass that finds nothing costs no request, and the timers do not see a wall clock
@@ -66,7 +68,7 @@ impl Context {
             let reason = failure.reason.as_str();
             tracing::warn!(
                 reason,
-                message = failure.message,
+                error = failure.message,
                 "deletionPolicy not followed"
             );
             return Action::requeue(LATER);
@@ -321,6 +323,11 @@ impl Context {
             let label = class.map(|class| class.consequence().label);
             self.tools.metrics.refreshed(&credential, label);
         }
+        let token = report.token.as_ref().map(|token| token.generation);
+        let generation = token.or(report.copied.as_ref().map(|copy| copy.generation));
+        let failure = report.failure.as_ref().map(|failure| failure.reason);
+        let came = failure.map_or(Came::Success(generation), Came::Failure);
+        span::came_to(&Span::current(), came);
         if let Some(version) = &report.target_version {
             memory.target = Some(Written::now(version.clone()));
         }

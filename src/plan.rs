@@ -102,6 +102,20 @@ pub enum Decision {
     Open,
 }
 
+impl Decision {
+    /// What was decided, in a word: for logs, traces and metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Wait(_) => "wait",
+            Self::Refresh => "refresh",
+            Self::Repair => "repair",
+            Self::CheckSeed => "check_seed",
+            Self::Open => "open",
+        }
+    }
+}
+
 /// Decides from cached objects.
 #[must_use]
 pub fn plan(credential: &IntegrationCredential, facts: &Facts<'_>) -> Decision {

@@ -8,7 +8,7 @@ use kube::{
     Resource, ResourceExt,
     runtime::{controller::Action, reflector::ObjectRef},
 };
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use crate::{
     api::IntegrationCredential,
@@ -22,6 +22,7 @@ use crate::{
     plan::{Decision, Seen, is_asked_differently, is_urgent, known_generation, plan},
     provider::Found,
     queue::{Kind, Turn},
+    telemetry::span::{self, Came},
 };
 
 /// When one that waits for its turn is looked at again: it may have become urgent.
@@ -34,16 +35,7 @@ pub async fn guarded(
     credential: Arc<IntegrationCredential>,
     context: Arc<Context>,
 ) -> Result<Action, Infallible> {
-    let span = tracing::info_span!(
-        "credential",
-        credential = format!(
-            "{}/{}",
-            credential.namespace().unwrap_or_default(),
-            credential.name_any()
-        ),
-        provider = credential.oauth2().provider_ref.name,
-        attempt = tracing::field::Empty,
-    );
+    let span = span::reconcile(&credential);
     let metrics = Arc::clone(&context.tools.metrics);
     let began = Moment::now();
     let pass = Box::pin(reconcile(credential, context)).instrument(span.clone());
@@ -55,6 +47,7 @@ pub async fn guarded(
             span.in_scope(|| {
                 tracing::error!(reason = "Panic", "a reconcile panicked; trying again");
             });
+            span::failed(&span, "transient", "Panic");
             Ok(Action::requeue(Duration::from_secs(30)))
         }
     }
@@ -165,7 +158,7 @@ async fn reconcile(mut credential: Arc<IntegrationCredential>, context: Arc<Cont
     }
     asked.only_open = decision == Decision::Open;
     asked.differently = differently;
-    tracing::debug!(?decision, "planned");
+    span::decided(decision);
     context.tools.metrics.decided(decision);
     let idle = match decision {
         Decision::Wait(_) => true,
@@ -190,7 +183,10 @@ async fn reconcile(mut credential: Arc<IntegrationCredential>, context: Arc<Cont
         let passed = pass(&worker, &credential, decision, found, asked, seen);
         match Box::pin(passed).await {
             Ok(pass) => worker.conclude(pass, memory, inputs).await,
-            Err(pause) => Action::requeue(pause),
+            Err(pause) => {
+                span::came_to(&Span::current(), Came::Nothing("busy"));
+                Action::requeue(pause)
+            }
         }
     };
     context.make(work).await

@@ -1,14 +1,22 @@
 //! Logs: one line each, as JSON or text, with the same field names everywhere (`credential`,
-//! `provider`, `attempt`, `reason`).
+//! `provider`, `attempt`, `reason`: docs/operate.md). And traces, where they are asked for.
+
+mod json;
+pub mod span;
+pub mod traces;
 
 use std::{io::IsTerminal, str::FromStr};
 
+use tracing::Metadata;
 use tracing_subscriber::{
-    EnvFilter,
-    filter::{LevelFilter, Targets},
+    EnvFilter, Layer,
+    filter::{FilterExt, LevelFilter, Targets},
+    fmt::format::JsonFields,
     layer::SubscriberExt,
     util::SubscriberInitExt,
 };
+
+use self::traces::Traces;
 
 /// The form of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -32,13 +40,14 @@ const NEVER_BELOW: [&str; 8] = [
     "tower_http=warn",
 ];
 
-/// Starts logging to standard error.
+/// Starts logging to standard error, and sending `traces`.
 ///
 /// # Errors
 /// When `filter` is no list of `target=level`.
 pub fn start(
     filter: &str,
     format: LogFormat,
+    traces: Option<&Traces>,
 ) -> Result<(), tracing_subscriber::filter::ParseError> {
     let filter = EnvFilter::builder().parse(filter)?;
     // A filter of its own: a user's filter for a span would override directives beside it.
@@ -47,18 +56,23 @@ pub fn start(
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_writer(std::io::stderr);
-    let registry = tracing_subscriber::registry().with(hard).with(filter);
-    match format {
-        LogFormat::Json => registry
-            .with(
-                lines
-                    .json()
-                    .flatten_event(true)
-                    .with_current_span(true)
-                    .with_span_list(false),
-            )
-            .init(),
-        LogFormat::Text => registry.with(lines.compact()).init(),
-    }
+    let lines = match format {
+        LogFormat::Json => lines
+            .fmt_fields(JsonFields::new())
+            .event_format(json::Flat)
+            .boxed(),
+        LogFormat::Text => lines.compact().boxed(),
+    };
+    // Each has filters of its own: what is sent as a trace does not depend on the level of the log.
+    tracing_subscriber::registry()
+        .with(lines.with_filter(hard.and(filter)))
+        .with(traces.map(Traces::layer))
+        .init();
     Ok(())
+}
+
+/// Whether a span or an event is of this program, not of a library that it uses.
+fn is_ours(metadata: &Metadata<'_>) -> bool {
+    let target = metadata.target();
+    target == "tokenward" || target.starts_with("tokenward::")
 }

@@ -172,7 +172,7 @@ pub(crate) fn readable<K: Resource<DynamicType = ()>>(
                 tracing::error!(
                     kind = %K::kind(&()),
                     namespace = error.metadata.namespace,
-                    name = error.metadata.name,
+                    object = error.metadata.name,
                     reason = "Unreadable",
                     "this object does not fit its schema and is left alone"
                 );

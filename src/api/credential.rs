@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ApiKey, CredentialStatus, HostScoped, Lock, OAuth2, Refresh, Target, UnknownExpiry,
-    UserPassword,
+    ApiKey, CredentialStatus, HostScoped, Lock, OAuth2, ProviderKind, Refresh, Target,
+    UnknownExpiry, UserPassword,
 };
 
 /// Keeps one credential for an integration alive in a Secret that pods mount: a token is refreshed before it expires; a
@@ -153,6 +153,33 @@ impl IntegrationCredentialSpec {
 }
 
 impl IntegrationCredential {
+    /// `NAMESPACE/NAME`, as logs and traces name it.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        format!(
+            "{}/{}",
+            self.namespace().unwrap_or_default(),
+            self.name_any()
+        )
+    }
+
+    /// The provider object as logs, traces and metrics name it: `NAMESPACE/NAME`, or `NAME` for the whole cluster. `None`
+    /// for kinds that are copied.
+    #[must_use]
+    pub fn provider_name(&self) -> Option<String> {
+        let reference = &self.spec.oauth2.as_ref()?.provider_ref;
+        Some(match reference.kind {
+            ProviderKind::OAuthProvider => {
+                format!(
+                    "{}/{}",
+                    self.namespace().unwrap_or_default(),
+                    reference.name
+                )
+            }
+            ProviderKind::ClusterOAuthProvider => reference.name.clone(),
+        })
+    }
+
     /// How its OAuth token is obtained. The other kinds have none: for them this names no provider, and a grant that
     /// stores nothing.
     #[must_use]

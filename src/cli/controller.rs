@@ -20,6 +20,7 @@ use crate::{
     leader::Election,
     metrics::Metrics,
     oauth::endpoint::{Access, ProviderProxy, ambient},
+    telemetry::traces::{Traces, ratio, settings},
 };
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -99,9 +100,32 @@ pub(super) struct Arguments {
 
     #[command(flatten)]
     logs: Logs,
+
+    /// Send traces to this collector, by OTLP over http or https (to /v1/traces below this address). Without it, to that of
+    /// OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT; without any, no traces are made.
+    #[arg(long, value_name = "URL")]
+    otlp_endpoint: Option<String>,
+
+    /// Which share of traces is sent, 0 to 1. Without it, what OTEL_TRACES_SAMPLER says, else all.
+    #[arg(long, value_name = "RATIO", value_parser = ratio)]
+    otlp_sample_ratio: Option<f64>,
 }
 
 impl Arguments {
+    /// What sends traces, where they are asked for.
+    fn traces(&self, identity: &str) -> Result<Option<Traces>> {
+        let endpoint = self.otlp_endpoint.as_deref();
+        let variable = |name: &str| std::env::var(name).ok();
+        let settings = settings(endpoint, self.otlp_sample_ratio, variable)?;
+        let traces = settings.map(|settings| Traces::start(settings, identity));
+        traces.transpose().map_err(Into::into)
+    }
+
+    fn identity(&self) -> String {
+        let own = || format!("tokenward-{}", std::process::id());
+        self.identity.clone().unwrap_or_else(own)
+    }
+
     fn access(&self) -> Result<Access> {
         let networks = self.allow_provider_networks.iter();
         // A variable that is set to nothing names none.
@@ -159,7 +183,16 @@ fn request_timeout(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) async fn run(connect: Connect, arguments: Arguments) -> Result<u8> {
-    arguments.logs.start()?;
+    let traces = arguments.traces(&arguments.identity())?;
+    arguments.logs.start(traces.as_ref())?;
+    let ended = Box::pin(work(connect, arguments)).await;
+    if let Some(traces) = traces {
+        traces.end().await;
+    }
+    ended
+}
+
+async fn work(connect: Connect, arguments: Arguments) -> Result<u8> {
     let access = arguments.access()?;
     if access.proxy.is_none()
         && let Some(variable) = ambient(|name| std::env::var_os(name))
@@ -172,6 +205,7 @@ pub(super) async fn run(connect: Connect, arguments: Arguments) -> Result<u8> {
     let connection = connect.connect().await?;
     let operator_namespace = arguments
         .operator_namespace
+        .clone()
         .unwrap_or(connection.default_namespace);
     let shutdown = CancellationToken::new();
     let readiness = Arc::<Readiness>::default();
@@ -198,9 +232,7 @@ pub(super) async fn run(connect: Connect, arguments: Arguments) -> Result<u8> {
         access,
         require_allow_label: arguments.require_allow_label,
         cluster_provider_status: arguments.cluster_provider_status,
-        identity: arguments
-            .identity
-            .unwrap_or_else(|| format!("tokenward-{}", std::process::id())),
+        identity: arguments.identity(),
     };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

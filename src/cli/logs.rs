@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::telemetry::{self, LogFormat};
+use crate::telemetry::{self, LogFormat, traces::Traces};
 
 /// How is logged.
 #[derive(Args)]
@@ -23,8 +23,8 @@ pub(super) struct Logs {
 }
 
 impl Logs {
-    /// Starts logging.
-    pub(super) fn start(&self) -> Result<()> {
-        telemetry::start(&self.log_level, self.log_format).context("--log-level")
+    /// Starts logging, and tracing where that is wanted.
+    pub(super) fn start(&self, traces: Option<&Traces>) -> Result<()> {
+        telemetry::start(&self.log_level, self.log_format, traces).context("--log-level")
     }
 }

@@ -83,7 +83,7 @@ fn secret(text: &str) -> Result<String, String> {
 }
 
 pub(super) async fn run(connect: Connect, arguments: Arguments) -> Result<u8> {
-    arguments.logs.start()?;
+    arguments.logs.start(None)?;
     let manager = connect.manager().await?;
     let owner = format!("{}/{}", manager.namespace(), arguments.name);
     let directory = Directory::claim(&arguments.dir, arguments.file_mode, &owner)?;

@@ -208,8 +208,7 @@ fn keep_providers(
 async fn announce(context: &Context, scope: Option<&str>, readiness: &Readiness) {
     context.caches.filled.wait().await;
     readiness.ready.fetch_add(1, Ordering::Relaxed);
-    let scope = scope.unwrap_or("all namespaces");
-    tracing::info!(scope, "caches filled");
+    tracing::info!(namespace = scope, "caches filled");
     future::pending::<()>().await;
 }
 

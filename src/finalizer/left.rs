@@ -55,24 +55,23 @@ impl Left {
             gone.map(|(key, uid)| (key.clone(), uid.clone())).collect()
         };
         for (key, uid) in candidates {
+            let credential = format!("{}/{}", key.0, key.1);
             match let_go(client, &key, &uid).await {
                 Ok(false) => {}
                 Ok(true) => {
-                    let (namespace, credential, beside) = &key;
                     tracing::info!(
                         reason = "LeftBehind",
-                        namespace,
                         credential,
-                        kind = beside.kind(),
+                        kind = key.2.kind(),
                         "what a credential left behind is let go"
                     );
                     self.seen().remove(&key);
                 }
                 Err(RequestError::Refused(error)) => {
-                    tracing::warn!(%error, namespace = key.0, credential = key.1, "not let go");
+                    tracing::warn!(%error, credential, "not let go");
                     self.seen().remove(&key);
                 }
-                Err(error) => tracing::debug!(%error, "not let go yet"),
+                Err(error) => tracing::debug!(%error, credential, "not let go yet"),
             }
         }
     }

@@ -22,7 +22,13 @@ use super::{
     observer::Observer,
     protocol::{Durations, End, SeenHold, Unresolved, Writer, WriterAsk},
 };
-use crate::{api::IntegrationCredential, clock::Moment, request::RequestError};
+use crate::{
+    api::IntegrationCredential,
+    clock::Moment,
+    failure::Reason,
+    request::RequestError,
+    telemetry::span::{self, Came},
+};
 
 /// How long opening a gate is tried. After that a takeover has to open it.
 const OPENING: Duration = Duration::from_secs(120);
@@ -90,14 +96,6 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn key(credential: &IntegrationCredential) -> String {
-    format!(
-        "{}/{}",
-        credential.namespace().unwrap_or_default(),
-        credential.name_any()
-    )
-}
-
 impl Gate {
     /// The attempt's identifier, for logs and for the grant.
     #[must_use]
@@ -141,6 +139,15 @@ impl Gate {
     /// # Errors
     /// The API server's refusal to list or to delete holds.
     pub async fn drain(
+        &mut self,
+        shutdown: &CancellationToken,
+        long: &watch::Sender<Vec<String>>,
+    ) -> Result<Drained, RequestError> {
+        let step = span::lock_wait(&self.credential, self.attempt());
+        step.run(self.wait_for_holders(shutdown, long), came).await
+    }
+
+    async fn wait_for_holders(
         &mut self,
         shutdown: &CancellationToken,
         long: &watch::Sender<Vec<String>>,
@@ -200,7 +207,7 @@ impl Gate {
             tracing::info!(
                 reason = "Draining",
                 holds = holds.len(),
-                first = holds.first().map(|hold| hold.name.as_str()),
+                lease = holds.first().map(|hold| hold.name.as_str()),
                 "waiting for holders to let go"
             );
         }
@@ -292,7 +299,7 @@ impl Gate {
         let mut opened = lock(&self.opened);
         // What was opened long ago tells nothing.
         opened.retain(|_, at| now.elapsed(*at) < Duration::from_secs(2));
-        opened.insert(key(&self.credential), now);
+        opened.insert(self.credential.full_name(), now);
     }
 
     fn tell_time(&mut self) {
@@ -306,6 +313,16 @@ impl Gate {
         let namespace = self.credential.namespace().unwrap_or_default();
         self.observer
             .with_stopwatches(&namespace, |watches| self.writer.ask(watches))
+    }
+}
+
+/// What a wait for holders came to, as the outcome of its span.
+fn came(drained: &Result<Drained, RequestError>) -> Came {
+    match drained {
+        Ok(Drained::Behind) => Came::Success(None),
+        Ok(Drained::Interrupted { .. }) => Came::Nothing("interrupted"),
+        Ok(Drained::Superseded) => Came::Nothing("superseded"),
+        Err(_) => Came::Failure(Reason::APIServerError),
     }
 }
 

@@ -111,7 +111,7 @@ impl CredentialManager {
         });
         let taken = bounded(self.credentials().delete(&created.name_any(), &params)).await;
         if let Err(error) = taken {
-            let credential = created.name_any();
+            let credential = created.full_name();
             tracing::warn!(%error, credential, "a credential without its seed not taken back");
         }
     }

@@ -66,7 +66,7 @@ impl CredentialManager {
         self.inner.tasks.spawn(async move {
             taken_back.cancelled().await;
             if let Err(error) = leases.release(&want, None).await {
-                tracing::debug!(%error, want, "want not taken back");
+                tracing::debug!(%error, lease = want, "want not taken back");
             }
         });
         Ok(Want {

@@ -98,7 +98,7 @@ impl Context {
                 Ok(_) => {}
                 // It will be refused again: what is left is told, and nobody waits for it.
                 Err(RequestError::Refused(error)) => {
-                    tracing::warn!(%error, object = name, "not removed at the end of its credential");
+                    tracing::warn!(%error, kind = beside.kind(), object = name, "not removed at the end of its credential");
                 }
                 Err(error) => return Action::requeue(retry(&error, "remove what is left")),
             }
@@ -243,7 +243,7 @@ impl End<'_> {
     fn cannot_close(&mut self, error: &RequestError) {
         let failure = error.failure("close the gate");
         let reason = failure.reason.as_str();
-        tracing::warn!(reason, message = failure.message, "gate not closed");
+        tracing::warn!(reason, error = failure.message, "gate not closed");
         self.gate = match error {
             // Forbidden, or its namespace takes no new objects: trying again is of no use.
             RequestError::Refused(_) => Behind::Without,
@@ -352,7 +352,7 @@ impl End<'_> {
                 (false, "RevocationSkipped", explain::revocation_skipped(why))
             }
         };
-        tracing::info!(reason, message, "the credential's end");
+        tracing::info!(reason, "the credential comes to its end");
         self.note(|progress, _| progress.outcome = Some(outcome))
             .await?;
         self.tell(warning, reason, message).await;

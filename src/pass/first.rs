@@ -33,7 +33,7 @@ impl Context {
             .ok_or(SOON)?;
         let history = history.map_err(|failure| {
             let reason = failure.reason.as_str();
-            tracing::warn!(reason, message = failure.message, "first look failed");
+            tracing::warn!(reason, error = failure.message, "first look failed");
             SOON
         })?;
         let mut created = None;

@@ -55,7 +55,7 @@ impl Context {
             Err(failure) if failure.reason == Reason::APIServerError => {
                 tracing::warn!(
                     reason = failure.reason.as_str(),
-                    message = failure.message,
+                    error = failure.message,
                     "seed not read"
                 );
                 return Err(SOON);
@@ -63,7 +63,7 @@ impl Context {
             Err(failure) => {
                 tracing::warn!(
                     reason = failure.reason.as_str(),
-                    message = failure.message,
+                    error = failure.message,
                     "seed not usable"
                 );
                 false

@@ -53,7 +53,7 @@ impl Context {
         let all = || self.caches.credentials.state();
         turn.catch_up(|scope| refreshed(credential, scope, &all(), now));
         let (pause, why) = turn.take().err()?;
-        tracing::debug!(?pause, ?why, "not its turn yet");
+        tracing::debug!(?pause, reason = ?why, "not its turn yet");
         let why = waits_because(why, credential, resolved);
         Some(self.wait(credential, pause, Some(&why)).await)
     }

@@ -60,7 +60,11 @@ impl Clients<'_> {
             }
             Some(failure) => {
                 let (reason, message) = (failure.reason.as_str(), &failure.message);
-                tracing::warn!(reason, message, "one of the client's secrets is left out");
+                tracing::warn!(
+                    reason,
+                    error = message,
+                    "one of the client's secrets is left out"
+                );
                 Ok(found)
             }
             None => Ok(found),

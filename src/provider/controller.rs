@@ -24,6 +24,7 @@ use kube::{
     },
 };
 use serde_json::json;
+use tracing::Instrument;
 
 use super::{Found, Resolver, judged};
 use crate::{
@@ -37,6 +38,7 @@ use crate::{
     plan::{RECHECK, fraction},
     refresh::Tools,
     request::{RequestError, bounded},
+    telemetry::span,
     tell::Teller,
     watch::Filled,
 };
@@ -323,13 +325,13 @@ where
                 if !self.forbidden.swap(true, Ordering::Relaxed) {
                     let what = format!("write the status of {}", K::plural(&()));
                     let failure = error.failure(&what);
-                    let (reason, message) = (failure.reason.as_str(), failure.message);
-                    tracing::warn!(reason, message, "what is found of providers is not shown");
+                    let (reason, error) = (failure.reason.as_str(), failure.message);
+                    tracing::warn!(reason, error, "what is found of providers is not shown");
                 }
                 Err(RECHECK)
             }
             Err(error) => {
-                tracing::warn!(%error, provider = name, "status of a provider not written");
+                tracing::warn!(%error, "status of a provider not written");
                 Err(SOON)
             }
         }
@@ -367,10 +369,16 @@ async fn guarded<K: ProviderObject>(
     object: Arc<K>,
     keeper: Arc<Keeper<K>>,
 ) -> Result<Action, Infallible> {
-    let looked = AssertUnwindSafe(keeper.reconcile(&object)).catch_unwind();
-    Ok(looked.await.unwrap_or_else(|_| {
-        let provider = object.name_any();
-        tracing::error!(reason = "Panic", provider, "a look at a provider panicked");
+    let name = object.name_any();
+    let name = match object.namespace() {
+        Some(namespace) => format!("{namespace}/{name}"),
+        None => name,
+    };
+    let span = span::inspect(&name);
+    let looked = AssertUnwindSafe(keeper.reconcile(&object).instrument(span.clone()));
+    Ok(looked.catch_unwind().await.unwrap_or_else(|_| {
+        span.in_scope(|| tracing::error!(reason = "Panic", "a look at a provider panicked"));
+        span::failed(&span, "transient", "Panic");
         Action::requeue(Duration::from_secs(30))
     }))
 }

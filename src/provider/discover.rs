@@ -108,7 +108,8 @@ impl Discovery {
             // Where it cannot be asked now, what it said before is good enough.
             (Err(failure), Some(known)) => {
                 let reason = failure.reason.as_str();
-                tracing::warn!(reason, issuer = asked.name, "issuer not asked again");
+                let error = failure.message;
+                tracing::warn!(reason, error, issuer = asked.name, "issuer not asked again");
                 Ok(known.metadata)
             }
             (Err(failure), None) => Err(failure),

@@ -13,7 +13,7 @@ use crate::{
     api::IntegrationCredential,
     asked::Asked,
     clock, explain,
-    failure::Failure,
+    failure::{Failure, Reason},
     lock::{
         gate::{Gate, Wish},
         protocol::{Drains, Priority},
@@ -22,6 +22,7 @@ use crate::{
     request::RequestError,
     secret::{copy::Wanted, referenced::Purpose, source::Source, target::Claim},
     status::Report,
+    telemetry::span::{self, Came},
 };
 
 /// A credential that is copied.
@@ -156,14 +157,14 @@ pub(super) async fn copied(tools: &Tools, copying: &Copying, gate: &mut Gate) ->
             unresolved: None,
         });
     }
-    match tools
-        .secrets
-        .put_target(credential, &wanted.secret, found)
-        .await
-    {
+    let writing = tools.secrets.put_target(credential, &wanted.secret, found);
+    let generation = wanted.copy.generation;
+    let written = span::persist(credential, gate.attempt())
+        .run(writing, |written| came(written, generation))
+        .await;
+    match written {
         Ok(Ok(stored)) => {
-            let generation = wanted.copy.generation;
-            tracing::info!(generation, new = wanted.is_new, "copied");
+            tracing::info!(generation, "copied");
             wanted.secret = stored;
             let mut report = look.report(&wanted);
             report.refreshed = wanted.is_new;
@@ -182,5 +183,15 @@ pub(super) async fn copied(tools: &Tools, copying: &Copying, gate: &mut Gate) ->
             Some(kept(gate, explain::source::not_published(credential, &why)))
         }
         Err(failure) => Some(kept(gate, failure)),
+    }
+}
+
+/// What the write of the target came to, as the outcome of its span.
+fn came(written: &Result<Result<Secret, RequestError>, Failure>, generation: u64) -> Came {
+    match written {
+        Ok(Ok(_)) => Came::Success(Some(generation)),
+        Ok(Err(RequestError::Conflict)) => Came::Nothing("superseded"),
+        Ok(Err(_)) => Came::Failure(Reason::TargetNotPublished),
+        Err(failure) => Came::Failure(failure.reason),
     }
 }

@@ -20,6 +20,7 @@ use crate::{
         traffic::{Effect, effect},
     },
     secret::seed::Authorization,
+    telemetry::span::Came,
 };
 
 /// How soon a request is made again whose answer was lost within the grace period; doubled each time.
@@ -103,6 +104,14 @@ pub(super) async fn exchange(
             return (sent, answer);
         }
         secret = next;
+    }
+}
+
+/// What an exchange came to, as the outcome of its span.
+pub(super) fn came(answer: &Result<TokenResponse, Answer>, spends: Spends) -> Came {
+    match answer {
+        Ok(_) => Came::Success(None),
+        Err(answer) => Came::Failure(classify(answer, spends)),
     }
 }
 

@@ -33,7 +33,7 @@ pub async fn open_unkept(tools: &Tools, credential: &Arc<IntegrationCredential>)
             let failure = error.failure(&format!("close Lease {}", credential.gate_name()));
             tracing::warn!(
                 reason = failure.reason.as_str(),
-                message = failure.message,
+                error = failure.message,
                 "gate not opened"
             );
             return SOON;

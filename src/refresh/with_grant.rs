@@ -15,7 +15,7 @@ use self::{
 };
 use super::{
     Opening, Subject, Tools,
-    exchange::{Offer, exchange_in_grace, outlast},
+    exchange::{Offer, came, exchange_in_grace, outlast},
     kept, known_generation, publish,
 };
 use crate::{
@@ -31,6 +31,7 @@ use crate::{
         store::{Exchanged, grant_conflict},
     },
     status::Report,
+    telemetry::span::{self, Came},
 };
 
 /// Grant `RefreshToken`: the refresh token lives in the grant Secret. `None`: begin again.
@@ -207,11 +208,7 @@ async fn present(
         spent,
         as_seed,
     } = *presenting;
-    let Subject {
-        credential,
-        resolved,
-        ..
-    } = subject;
+    let (credential, resolved) = (&subject.credential, &subject.resolved);
     // Preflight: whatever can be found out before the token is spent.
     if let Err(failure) = preflight(tools, subject, base, as_seed).await {
         return Some(kept(gate, failure));
@@ -233,8 +230,10 @@ async fn present(
     let result = gate
         .renewed_while(async {
             let start = Moment::now();
-            let (sent, answer) =
-                exchange_in_grace(tools, subject, offer, spends, before.is_none(), timeout).await;
+            let exchanging =
+                exchange_in_grace(tools, subject, offer, spends, before.is_none(), timeout);
+            let step = span::exchange(credential, &attempt);
+            let (sent, answer) = step.run(exchanging, |(_, a)| came(a, spends)).await;
             let tokens = match answer {
                 Ok(tokens) => tokens,
                 Err(answer) => {
@@ -255,7 +254,9 @@ async fn present(
                 adopting: as_seed.is_some(),
                 ours,
             };
-            match tools.secrets.persist(credential, exchanged).await {
+            let storing = tools.secrets.persist(credential, exchanged);
+            let step = span::persist(credential, &attempt);
+            match step.run(storing, stored).await {
                 Ok(grant) => Ok((grant, remark, alone)),
                 Err(failure) => Err(Unstored::Refused(sent, failure)),
             }
@@ -282,7 +283,7 @@ async fn present(
             let failure = explain::failure(&answer, spends, credential, &resolved.origin);
             tracing::warn!(
                 reason = failure.reason.as_str(),
-                class = failure.reason.class().consequence().label,
+                outcome = failure.reason.class().consequence().label,
                 code = failure.code,
                 "token not refreshed"
             );
@@ -298,6 +299,14 @@ async fn present(
                 opening
             })
         }
+    }
+}
+
+/// What the write of a grant came to, as the outcome of its span.
+fn stored(grant: &Result<Grant, Failure>) -> Came {
+    match grant {
+        Ok(grant) => Came::Success(Some(grant.token.generation)),
+        Err(failure) => Came::Failure(failure.reason),
     }
 }
 

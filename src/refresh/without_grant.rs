@@ -5,7 +5,7 @@ use kube::ResourceExt;
 
 use super::{
     Opening, Subject, Tools,
-    exchange::{Offer, exchange, outlast},
+    exchange::{Offer, came, exchange, outlast},
     kept, known_generation, new_token, publish, publish_over,
 };
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
         target::{self, Held},
     },
     status::Report,
+    telemetry::span::{self, Came},
 };
 
 /// Grants that store nothing that could be lost: the target is the store. `None`: begin again.
@@ -143,11 +144,16 @@ async fn obtain(
         (Err(failure), GrantType::JwtBearer) => return Some(kept(gate, failure.clone())),
         (Err(_), _) => Offer::Client,
     };
+    let attempt = gate.attempt().to_owned();
     let timeout = gate.exchange_timeout();
     let result = gate
         .renewed_while(async {
             let start = Moment::now();
-            let (sent, answer) = exchange(tools, subject, offer, Spends::Nothing, timeout).await;
+            let exchanging = exchange(tools, subject, offer, Spends::Nothing, timeout);
+            let step = span::exchange(credential, &attempt);
+            let (sent, answer) = step
+                .run(exchanging, |(_, a)| came(a, Spends::Nothing))
+                .await;
             let tokens = match answer {
                 Ok(tokens) => tokens,
                 Err(answer) => {
@@ -164,7 +170,9 @@ async fn obtain(
                 .then(|| new_token(subject, generation, sent, tokens, asked, previous))
                 .flatten()
                 .ok_or_else(Answer::without_tokens)?;
-            let mut report = publish_over(tools, subject, &token, found).await;
+            let publishing = publish_over(tools, subject, &token, found);
+            let step = span::persist(credential, &attempt);
+            let mut report = step.run(publishing, stored).await;
             let uid = credential.uid().unwrap_or_default();
             let unpublished = &tools.secrets.unpublished;
             if report.failure.is_some() {
@@ -194,11 +202,19 @@ async fn obtain(
             let failure = explain::failure(&answer, Spends::Nothing, credential, &resolved.origin);
             tracing::warn!(
                 reason = failure.reason.as_str(),
-                class = failure.reason.class().consequence().label,
+                outcome = failure.reason.class().consequence().label,
                 code = failure.code,
                 "token not obtained"
             );
             kept(gate, failure)
         }
     })
+}
+
+/// What the write of a target came to that is the store, as the outcome of its span.
+fn stored(report: &Report) -> Came {
+    match (&report.failure, &report.token) {
+        (Some(failure), _) => Came::Failure(failure.reason),
+        (None, token) => Came::Success(token.as_ref().map(|token| token.generation)),
+    }
 }

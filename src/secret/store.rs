@@ -156,7 +156,7 @@ impl Secrets {
         if let Err(error) = bounded(api.replace(&name, &PostParams::default(), &labelled)).await {
             let failure = error.failure(&format!("label Secret {name}"));
             let reason = failure.reason.as_str();
-            tracing::warn!(reason, message = failure.message, "grant not labelled");
+            tracing::warn!(reason, error = failure.message, "grant not labelled");
         }
     }
 
@@ -237,7 +237,7 @@ impl Secrets {
             let failure = error.failure(&format!("store the new refresh token in Secret {name}"));
             tracing::warn!(
                 reason = failure.reason.as_str(),
-                message = failure.message,
+                error = failure.message,
                 "grant not stored yet"
             );
             let patience = Moment::now().elapsed(start) > PATIENCE;

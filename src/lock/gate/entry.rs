@@ -11,7 +11,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client, Resource, ResourceExt};
 use uuid::Uuid;
 
-use super::{Gate, Running, key, lock};
+use super::{Gate, Running, lock};
 use crate::{
     api::IntegrationCredential,
     clock::Moment,
@@ -97,8 +97,8 @@ impl Gates {
 
     /// Forgets what was seen of the gate of a credential that is gone.
     pub fn forget(&self, credential: &IntegrationCredential) {
-        lock(&self.looks).remove(&key(credential));
-        lock(&self.created).remove(&key(credential));
+        lock(&self.looks).remove(&credential.full_name());
+        lock(&self.created).remove(&credential.full_name());
         let namespace = credential.namespace().unwrap_or_default();
         self.observer.forget(&namespace, &credential.name_any());
     }
@@ -118,7 +118,7 @@ impl Gates {
         wire::write_gate(&open, &mut lease, Timestamp::now());
         match leases.create(&lease).await {
             Ok(created) => {
-                lock(&self.created).insert(key(credential), created.clone());
+                lock(&self.created).insert(credential.full_name(), created.clone());
                 Ok(Some(created))
             }
             Err(RequestError::Conflict) => {
@@ -176,7 +176,7 @@ impl Gates {
     ) -> Result<Entered, RequestError> {
         let attempt = Uuid::new_v4().simple().to_string()[..12].to_owned();
         lock(&self.running).insert(attempt.clone());
-        let open_for = lock(&self.opened).get(&key(credential)).copied();
+        let open_for = lock(&self.opened).get(&credential.full_name()).copied();
         let now = Moment::now();
         let writer = Writer::new(Attempt {
             holder: Holder {
@@ -216,7 +216,7 @@ impl Gates {
                     tries += 1;
                     // As it was created is as good as a look: where it has changed since, it is not closed, and
                     // looked at again.
-                    let created = lock(&self.created).remove(&key(credential));
+                    let created = lock(&self.created).remove(&credential.full_name());
                     let found = match created {
                         Some(created) => Ok(Some(created)),
                         None => gate.leases.get(&credential.gate_name()).await,
@@ -258,7 +258,7 @@ impl Gates {
                 return Ok(Entered::Busy(wish.durations.writer_lease / 3));
             }
         }
-        lock(&self.looks).remove(&key(credential));
+        lock(&self.looks).remove(&credential.full_name());
         Ok(Entered::Mine(gate))
     }
 
@@ -270,7 +270,7 @@ impl Gates {
         let version = wire::version(lease);
         let gate = wire::read_gate(lease, &Durations::scaled(None, Duration::MAX));
         let mut looks = lock(&self.looks);
-        let look = looks.entry(key(credential)).or_insert_with(|| Look {
+        let look = looks.entry(credential.full_name()).or_insert_with(|| Look {
             version: version.clone(),
             since: now,
             last: now,

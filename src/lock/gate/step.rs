@@ -80,7 +80,7 @@ impl Gate {
                 self.tell_time();
                 tracing::info!(
                     reason = "HoldDeleted",
-                    hold = hold.name,
+                    lease = hold.name,
                     answer = ?deleted,
                     "a hold that has expired, or was still held at the deadline, is deleted"
                 );

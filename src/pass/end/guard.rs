@@ -52,7 +52,7 @@ impl Context {
             return Some(Action::requeue(LAG));
         };
         let reason = failure.reason.as_str();
-        tracing::warn!(reason, message = failure.message, "finalizer not changed");
+        tracing::warn!(reason, error = failure.message, "finalizer not changed");
         // A token that is there is kept alive all the same.
         if is_first {
             Some(self.blocked(credential, failure).await)
@@ -73,7 +73,7 @@ impl Context {
         };
         if let Err(failure) = self.change_finalizer(credential, change).await {
             let reason = failure.reason.as_str();
-            tracing::warn!(reason, message = failure.message, "finalizer not changed");
+            tracing::warn!(reason, error = failure.message, "finalizer not changed");
         }
     }
 

@@ -58,7 +58,7 @@ async fn nothing_secret_is_logged_at_any_level() {
     if env::var_os(LOGS).is_some() {
         // Everything, by every way to say it.
         let filter = "trace,hyper=trace,hyper_util=trace,h2=trace,reqwest=trace,rustls=trace";
-        telemetry::start(filter, LogFormat::Text).unwrap();
+        telemetry::start(filter, LogFormat::Text, None).unwrap();
         tracing::trace!("logs are on");
         exchanges().await;
         return;
