@@ -89,6 +89,7 @@ async fn the_api_server_takes_what_is_rendered_in_every_variant() {
         &[r#"scope={"mode":"Own"}"#],
         &[
             r#"operator={"requireAllowLabel":true,"allowProviderNetworks":["10.20.0.0/16","fd00:1::/32"],"metricsPerCredential":true,"logLevel":"info,tokenward=debug","requestTimeout":"20s","extraArgs":["--allow-http-loopback"],"providerProxySecretKeyRef":{"name":"proxy","key":"url"}}"#,
+            r#"telemetry={"traces":{"endpoint":"http://collector:4318","sampleRatio":0.1,"headersSecretKeyRef":{"name":"collector","key":"headers"}}}"#,
             r#"networkPolicy={"enabled":true,"metricsFrom":[{"namespaceSelector":{}}]}"#,
             r#"rbac={"aggregateToEdit":true}"#,
             r#"serviceAccount={"annotations":{"a":"b"}}"#,
