@@ -50,6 +50,7 @@ mod seed;
 mod species;
 mod sweep;
 mod target;
+mod telemetry;
 mod tenancy;
 mod traffic;
 mod validation;

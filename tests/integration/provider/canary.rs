@@ -15,7 +15,7 @@ use tokenward::api::{IntegrationCredential, OAuthProvider};
 use self::needles::Needles;
 use crate::{
     oauth_server::{Answer, Client, CodeTerms, Fault, Outcome, challenge},
-    support::{Fixture, Key, Operator, eventually, within},
+    support::{Collector, Fixture, Key, Operator, eventually, within},
 };
 
 /// A lifetime at which everything is refreshed several times in the test.
@@ -295,11 +295,14 @@ async fn secrets_are_nowhere_but_in_their_secrets_whatever_happens() {
     }
     needles.add_key(&key.pem());
     needles.add_key(&key.pkcs1());
+    let collector = Collector::start().await;
     let variables = [
         ("RUST_LOG", "trace"),
         ("TOKENWARD_CLIENT_SECRET", OF_PLATFORM),
+        ("OTEL_BSP_SCHEDULE_DELAY", "50"),
     ];
-    let operator = fixture.operator_in(&variables, &["--log-level", "trace"]);
+    let arguments = ["--log-level", "trace", "--otlp-endpoint", &collector.url];
+    let operator = fixture.operator_in(&variables, &arguments);
 
     use_each_grant(&fixture, &mut needles, &key).await;
     meet_each_answer(&fixture, &mut needles).await;
@@ -344,6 +347,9 @@ async fn secrets_are_nowhere_but_in_their_secrets_whatever_happens() {
     assert_eq!(kinds.len(), 6, "{kinds:?}");
     let log = operator.log();
     assert!(log.contains("\"TRACE\"") && log.contains("\"DEBUG\""));
+    let traces = collector.text();
+    assert!(traces.contains("RefreshOutcomeUnknown"));
+    needles.check_text("the traces", &traces);
     for (place, content) in places(&fixture, &operator).await {
         needles.check_text(&place, &content);
     }

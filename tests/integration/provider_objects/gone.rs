@@ -233,7 +233,7 @@ fn looks(operator: &Operator, after: Timestamp) -> Vec<Timestamp> {
     for line in operator.lines() {
         if line["message"] == "planned" {
             let at: Timestamp = line["timestamp"].as_str().unwrap().parse().unwrap();
-            let credential = line["span"]["credential"].to_string();
+            let credential = line["credential"].to_string();
             if at > after {
                 looks.entry(credential).or_insert(at);
             }

@@ -3,6 +3,7 @@
 mod account;
 mod audit;
 mod by_hand;
+mod collector;
 mod command;
 mod deployed;
 mod dry_run;
@@ -19,6 +20,7 @@ mod wall_clock;
 pub use account::Account;
 pub use audit::Audit;
 pub use by_hand::{ByHand, notes};
+pub use collector::{Collector, Manner, SeenSpan};
 pub use command::{Ended, Running, TOKENWARD, call, is_over, signal};
 pub use deployed::{Deployed, documents};
 pub use dry_run::dry_run;
