@@ -158,6 +158,7 @@ async fn reconcile(mut credential: Arc<IntegrationCredential>, context: Arc<Cont
     }
     asked.only_open = decision == Decision::Open;
     asked.differently = differently;
+    tracing::debug!(decision = decision.word(), "planned");
     span::decided(decision);
     context.tools.metrics.decided(decision);
     let idle = match decision {

@@ -83,9 +83,7 @@ impl Step {
 
 /// Says what was decided for the credential of the current span.
 pub fn decided(decision: Decision) {
-    let decision = decision.word();
-    tracing::debug!(decision, "planned");
-    Span::current().set_attribute("decision", decision);
+    Span::current().set_attribute("decision", decision.word());
 }
 
 /// Says what a span came to. Nothing happens where no traces are sent.
