@@ -4,9 +4,10 @@ use crate::support::{Fixture, dry_run};
 use std::time::Duration;
 
 /// The documents whose examples are objects to apply.
-const DOCUMENTS: [(&str, &str); 3] = [
+const DOCUMENTS: [(&str, &str); 4] = [
     ("README.md", include_str!("../../README.md")),
     ("docs/guide.md", include_str!("../../docs/guide.md")),
+    ("docs/install.md", include_str!("../../docs/install.md")),
     ("docs/providers.md", include_str!("../../docs/providers.md")),
 ];
 
