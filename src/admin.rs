@@ -26,13 +26,17 @@ pub async fn serve(
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
 ) -> std::io::Result<SocketAddr> {
+    let known = Arc::clone(&readiness);
     let missing = move || {
         let is_ready = readiness.is_ready();
         (!is_ready).then(|| "caches not filled yet".to_owned())
     };
-    let measured = async move || match metrics.text() {
-        Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    let measured = async move || {
+        metrics.ready(known.is_ready());
+        match metrics.text() {
+            Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+            Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        }
     };
     let router = probes(missing).route("/metrics", get(measured));
     listen(address, router, shutdown).await

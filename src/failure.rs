@@ -346,6 +346,15 @@ impl Reason {
 }
 
 impl Class {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Transient,
+        Self::RateLimited,
+        Self::Ambiguous,
+        Self::NeedsReauthorization,
+        Self::GrantUnusable,
+        Self::Misconfiguration,
+    ];
+
     /// The table from class to consequence.
     #[must_use]
     pub const fn consequence(self) -> Consequence {

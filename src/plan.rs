@@ -103,15 +103,19 @@ pub enum Decision {
 }
 
 impl Decision {
+    /// All that [`Decision::word`] gives.
+    pub const WORDS: [&str; 5] = ["wait", "refresh", "repair", "check_seed", "open"];
+
     /// What was decided, in a word: for logs, traces and metrics.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub const fn word(self) -> &'static str {
+        let [wait, refresh, repair, check_seed, open] = Self::WORDS;
         match self {
-            Self::Wait(_) => "wait",
-            Self::Refresh => "refresh",
-            Self::Repair => "repair",
-            Self::CheckSeed => "check_seed",
-            Self::Open => "open",
+            Self::Wait(_) => wait,
+            Self::Refresh => refresh,
+            Self::Repair => repair,
+            Self::CheckSeed => check_seed,
+            Self::Open => open,
         }
     }
 }

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     hash::Hash,
+    iter::Sum,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -52,6 +53,27 @@ enum Place {
 pub struct Turn<K: Hash + Eq + Clone> {
     kind: Kind,
     state: Arc<Mutex<State<K>>>,
+}
+
+/// How much there is to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Who waits because somebody waits for it.
+    pub urgent: usize,
+    /// Who waits and is merely due.
+    pub due: usize,
+    /// Who is worked on.
+    pub under_way: usize,
+}
+
+impl Sum for Load {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, load| Self {
+            urgent: sum.urgent + load.urgent,
+            due: sum.due + load.due,
+            under_way: sum.under_way + load.under_way,
+        })
+    }
 }
 
 impl<K: Hash + Eq + Clone> Queue<K> {
@@ -116,6 +138,20 @@ impl<K: Hash + Eq + Clone> Queue<K> {
             }
             Some(Place::Called(kind)) => state.done(kind),
             None => {}
+        }
+    }
+
+    /// Tells how much there is to do, as often as it is asked.
+    pub fn load(&self) -> impl Fn() -> Load + use<K> {
+        let state = Arc::clone(&self.state);
+        move || {
+            let state = lock(&state);
+            let [urgent, due] = [Kind::Urgent, Kind::Due].map(|k| state.waiting[k as usize].len());
+            Load {
+                urgent,
+                due,
+                under_way: state.working.iter().copied().map(usize::from).sum(),
+            }
         }
     }
 
@@ -217,6 +253,12 @@ mod tests {
         assert!(queue.take(&500, Kind::Due).is_none());
         let urgent = queue.take(&1000, Kind::Urgent);
         assert!(urgent.is_some());
+        let load = Load {
+            urgent: 0,
+            due: 2,
+            under_way: DUE + 1,
+        };
+        assert_eq!(queue.load()(), load);
         // A place that was kept for an urgent one is not given to others.
         due.pop();
         assert_eq!(all(&mut calls), [DUE]);

@@ -22,6 +22,7 @@ use kube::{
         watcher,
     },
 };
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -99,7 +100,7 @@ pub(super) async fn control(
         labels: Arc::clone(&labels),
         filled: filled.clone(),
     };
-    let (queue, mut called) = Queue::new();
+    let (queue, mut called) = measured_queue(&tools);
     let context = Arc::new(Context::new(
         client.clone(),
         caches,
@@ -161,6 +162,18 @@ pub(super) async fn control(
     };
     let left = release_the_left(&context, &left);
     tokio::join!(reconciled, keeper, aside, left);
+}
+
+/// A queue whose length is measured, and where it tells whom it calls.
+fn measured_queue(
+    tools: &Tools,
+) -> (
+    Queue<ObjectRef<IntegrationCredential>>,
+    UnboundedReceiver<ObjectRef<IntegrationCredential>>,
+) {
+    let (queue, called) = Queue::new();
+    tools.metrics.queue(queue.load());
+    (queue, called)
 }
 
 /// The next of the streams that were made.

@@ -12,8 +12,22 @@ use prometheus_client::{
 
 use crate::{
     api::IntegrationCredential,
+    queue::Load,
     status::{READY, STALLED, condition},
 };
+
+/// The state of a credential without a status.
+const NOT_LOOKED_AT: &str = "None";
+
+/// What is counted even where it is 0, so that a line ends at 0 instead of nowhere.
+const STATES: [&str; 6] = [
+    "Pending",
+    "Valid",
+    "Refreshing",
+    "Expired",
+    "Invalid",
+    NOT_LOOKED_AT,
+];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct InState {
@@ -23,6 +37,11 @@ struct InState {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ForReason {
     reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfKind {
+    kind: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -37,6 +56,8 @@ pub(super) struct Gauges {
     stalled: Family<ForReason, Gauge>,
     late: Gauge,
     holders: Gauge,
+    waiting: Family<OfKind, Gauge>,
+    under_way: Gauge,
     each: Option<OfEach>,
 }
 
@@ -55,6 +76,8 @@ impl Gauges {
             stalled: Family::default(),
             late: Gauge::default(),
             holders: Gauge::default(),
+            waiting: Family::default(),
+            under_way: Gauge::default(),
             each: each.then(OfEach::default),
         };
         registry.register(
@@ -76,6 +99,16 @@ impl Gauges {
             "lock_holders",
             "Holds of all credentials",
             gauges.holders.clone(),
+        );
+        registry.register(
+            "work_waiting",
+            "Credentials that wait for their turn, by kind: urgent, where somebody waits for it, or due",
+            gauges.waiting.clone(),
+        );
+        registry.register(
+            "work_under_way",
+            "Credentials that are worked on",
+            gauges.under_way.clone(),
         );
         if let Some(each) = &gauges.each {
             registry.register(
@@ -103,10 +136,13 @@ impl Gauges {
     pub(super) fn set(
         &self,
         credentials: impl Iterator<Item = Arc<IntegrationCredential>>,
-        holds: usize,
+        (holds, load): (usize, Load),
         now: Timestamp,
     ) {
         self.states.clear();
+        for state in STATES.map(str::to_owned) {
+            drop(self.states.get_or_create(&InState { state }));
+        }
         self.stalled.clear();
         if let Some(each) = &self.each {
             each.clear();
@@ -115,7 +151,7 @@ impl Gauges {
         for credential in credentials {
             let status = credential.status.as_ref();
             let ready = status.and_then(|s| condition(s, READY));
-            let state = ready.map_or("None", |ready| ready.reason.as_str());
+            let state = ready.map_or(NOT_LOOKED_AT, |ready| ready.reason.as_str());
             let state = state.to_owned();
             self.states.get_or_create(&InState { state }).inc();
             let stalled = status.and_then(|s| condition(s, STALLED));
@@ -129,7 +165,13 @@ impl Gauges {
             }
         }
         self.late.set(late);
-        self.holders.set(i64::try_from(holds).unwrap_or(i64::MAX));
+        let number = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        self.holders.set(number(holds));
+        for (kind, count) in [("urgent", load.urgent), ("due", load.due)] {
+            let waiting = self.waiting.get_or_create(&OfKind { kind });
+            waiting.set(number(count));
+        }
+        self.under_way.set(number(load.under_way));
     }
 }
 
@@ -199,9 +241,18 @@ mod tests {
     fn text(each: bool, all: Vec<Arc<IntegrationCredential>>, now: &str) -> String {
         let mut registry = Registry::with_prefix("tokenward");
         let gauges = Gauges::new(each, &mut registry);
-        gauges.set(all.clone().into_iter(), 7, now.parse().unwrap());
+        let load = Load {
+            urgent: 1,
+            due: 2,
+            under_way: 4,
+        };
+        gauges.set(
+            all.clone().into_iter(),
+            (7, Load::default()),
+            now.parse().unwrap(),
+        );
         // Twice, as when it is asked for again.
-        gauges.set(all.into_iter(), 3, now.parse().unwrap());
+        gauges.set(all.into_iter(), (3, load), now.parse().unwrap());
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         text
@@ -239,9 +290,13 @@ mod tests {
             "tokenward_credentials{state=\"Valid\"} 3",
             "tokenward_credentials{state=\"Invalid\"} 1",
             "tokenward_credentials{state=\"None\"} 1",
+            "tokenward_credentials{state=\"Expired\"} 0",
             "tokenward_credentials_stalled{reason=\"ReauthorizationRequired\"} 1",
             "tokenward_credentials_late 0",
             "tokenward_lock_holders 3",
+            "tokenward_work_waiting{kind=\"urgent\"} 1",
+            "tokenward_work_waiting{kind=\"due\"} 2",
+            "tokenward_work_under_way 4",
         ] {
             assert!(calm.lines().any(|l| l == line), "{line} in {calm}");
         }
