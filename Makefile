@@ -31,8 +31,12 @@ OIDC := $(CACHE)/interop-oidc-provider-$(call hash,$(OIDC_PINS),true)
 DJANGO_PINS := tests/interop/django/requirements.txt
 DJANGO := $(CACHE)/interop-django-$(call hash,$(DJANGO_PINS),python3 --version)
 
+# Prometheus, and what reads dashboards as Grafana does, in a folder that is named after what they are built from.
+MONITORING_SOURCES := $(addprefix tests/monitoring/tools/,go.mod go.sum dashboard/main.go)
+MONITORING := $(CACHE)/monitoring-$(call hash,$(MONITORING_SOURCES),true)
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench fuzz check audit generate cluster interop image image-needs image-binary image-tools node-packages sbom clean
+.PHONY: help demo test bench fuzz check audit generate cluster interop monitoring image image-needs image-binary image-tools node-packages sbom clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,7 +49,8 @@ demo: ## See it work: a control plane, an OAuth server, two credentials (KEEP=1 
 test: export TOKENWARD_INTEROP_OIDC := $(OIDC)
 test: export TOKENWARD_INTEROP_DJANGO := $(DJANGO)
 test: export TOKENWARD_IMAGE_ARCHIVE := $(CURDIR)/target/image/tokenward.tar
-test: $(OIDC) $(DJANGO) image ## Run all tests, on a real control plane
+test: export TOKENWARD_MONITORING := $(MONITORING)
+test: $(OIDC) $(DJANGO) $(MONITORING) image ## Run all tests, on a real control plane
 	@cargo build --locked --bins --examples
 	@cargo run --locked --quiet --example cluster -- --build-only >/dev/null
 	@$(MAKE) --silent node-packages
@@ -106,6 +111,8 @@ interop: $(OIDC) $(DJANGO) ## Install the OAuth servers of others that the tests
 	@echo "export TOKENWARD_INTEROP_OIDC='$(OIDC)'"
 	@echo "export TOKENWARD_INTEROP_DJANGO='$(DJANGO)'"
 
+monitoring: $(MONITORING) ## Build the Prometheus that the tests use, and print where it is
+	@echo "export TOKENWARD_MONITORING='$(MONITORING)'"
 image: image-needs sbom ## Build the container image and its SBOM into target/image, about 5 min (IMAGE_ARCH=arm64: for other machines)
 	@VERSION="$(IMAGE_VERSION)" REVISION="$(IMAGE_REVISION)" SOURCE="$(IMAGE_SOURCE)" IMAGE_NAME="$(IMAGE_NAME)" \
 	image/pack.sh $(IMAGE_ARCH) $(IMAGE)
@@ -152,4 +159,14 @@ $(DJANGO):
 	@mkdir -p $(CACHE) && new=$$(mktemp -d $(DJANGO).XXXXXX) && trap 'rm -rf "$$new"' EXIT && \
 	python3 -m venv "$$new" && \
 	"$$new/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(DJANGO_PINS) >&2 && \
+	mv -T "$$new" $@ 2>/dev/null || test -d $@
+
+# Without Prometheus' own pages, and what finds targets in clouds, it is built in a third of the time.
+$(MONITORING):
+	@command -v go >/dev/null || { echo "Prometheus is built with Go, which is not on the PATH: https://go.dev/doc/install" >&2; exit 1; }
+	@echo "building Prometheus for the tests of alerts, about 2 min the first time" >&2
+	@mkdir -p $(CACHE) && new=$$(mktemp -d $(MONITORING).XXXXXX) && trap 'rm -rf "$$new"' EXIT && \
+	cd tests/monitoring/tools && CGO_ENABLED=0 GOWORK=off GOOS= GOARCH= go build -mod=readonly -buildvcs=false -trimpath \
+	-tags remove_all_sd -ldflags "-s -w" -o "$$new/" ./dashboard \
+	github.com/prometheus/prometheus/cmd/prometheus github.com/prometheus/prometheus/cmd/promtool && \
 	mv -T "$$new" $@ 2>/dev/null || test -d $@
