@@ -10,6 +10,11 @@ CARGO_AUDITABLE := $(CACHE)/cargo-auditable-$(CARGO_AUDITABLE_VERSION)/bin/cargo
 AUDITABLE2CDX_VERSION := 0.1.0
 AUDITABLE2CDX := $(CACHE)/auditable2cdx-$(AUDITABLE2CDX_VERSION)/bin/auditable2cdx
 
+HELM_DOCS_VERSION := 1.14.2
+HELM_DOCS := $(CACHE)/helm-docs-$(HELM_DOCS_VERSION)/helm-docs
+HELM_UNITTEST_VERSION := 1.1.2
+HELM_UNITTEST := $(CACHE)/helm-unittest-$(HELM_UNITTEST_VERSION)/helm-unittest
+
 # The image: for which machines (amd64, arm64), under which name, and what its labels say.
 IMAGE_ARCH ?= $(shell dpkg --print-architecture)
 IMAGE_VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
@@ -79,23 +84,27 @@ fuzz: ## Feed the reading of answers with what nobody thought of (SECONDS=600; 6
 	--target "$$(rustc -vV | sed -n 's/^host: //p')" --bin answer -- \
 	-max_total_time=$(or $(SECONDS),60) -artifact_prefix=fuzz/artifacts/ fuzz/corpus/answer
 
-check: $(CARGO_DENY) ## Formatting, lints, licences, and whether generated files are up to date
+check: $(CARGO_DENY) $(HELM_DOCS) $(HELM_UNITTEST) ## Formatting, lints, licences, the chart's own tests, and whether generated files are up to date
 	@cargo fmt --all --check
 	@cargo clippy --locked --all-targets -- -D warnings
 	@$(CARGO_DENY) --locked check --hide-inclusion-graph bans licenses sources
 	@generated=$$(mktemp -d) && trap 'rm -rf "$$generated"' EXIT && \
 	cargo run --locked --quiet -- crd --directory "$$generated" && \
 	diff -r crds "$$generated" && diff -r crds $(CHART)/files/crds && \
-	for file in lease-policy.yaml lease-policy-strict.yaml; do diff deploy/$$file $(CHART)/files/$$file || exit 1; done || \
+	for file in lease-policy.yaml lease-policy-strict.yaml; do diff deploy/$$file $(CHART)/files/$$file || exit 1; done && \
+	cp -r $(CHART) "$$generated/chart" && $(HELM_DOCS) --chart-search-root "$$generated/chart" --log-level warning && \
+	diff $(CHART)/README.md "$$generated/chart/README.md" || \
 	{ echo "generated files are not up to date; run: make generate" >&2; exit 1; }
+	@$(HELM_UNITTEST) $(CHART)
 	@echo "check: ok"
 
 audit: $(CARGO_DENY) ## Known vulnerabilities in dependencies (needs their database, from the internet)
 	@$(CARGO_DENY) --locked check advisories
 
-generate: ## Write the generated files: crds/, the chart's copies, docs/api.md, and the table of presets in docs/providers.md
+generate: $(HELM_DOCS) ## Write the generated files: crds/, the chart's copies and README, docs/api.md, and the table of presets in docs/providers.md
 	@cargo run --locked --quiet -- crd --directory crds
 	@cp crds/*.yaml $(CHART)/files/crds/ && cp deploy/lease-policy.yaml deploy/lease-policy-strict.yaml $(CHART)/files/
+	@$(HELM_DOCS) --chart-search-root $(CHART) --log-level warning
 	@TOKENWARD_GENERATE=1 cargo test --locked --quiet --lib -- the_document_lists_every_preset the_reference_is
 
 cluster: ## Start a control plane, print how to use it, stop it with Ctrl-C
@@ -145,6 +154,19 @@ $(CARGO_AUDITABLE):
 $(AUDITABLE2CDX):
 	@echo "building auditable2cdx $(AUDITABLE2CDX_VERSION), about 1 min the first time" >&2
 	@cargo install --quiet --locked auditable2cdx --version $(AUDITABLE2CDX_VERSION) --root $(CACHE)/auditable2cdx-$(AUDITABLE2CDX_VERSION)
+
+$(HELM_DOCS):
+	@echo "building helm-docs $(HELM_DOCS_VERSION), about 30 s the first time" >&2
+	@GOBIN=$(@D) go install -trimpath github.com/norwoodj/helm-docs/cmd/helm-docs@v$(HELM_DOCS_VERSION)
+
+# Its module replaces another one, which `go install` refuses: it is built in a copy of its source.
+$(HELM_UNITTEST):
+	@echo "building helm-unittest $(HELM_UNITTEST_VERSION), about 30 s the first time" >&2
+	@mkdir -p $(@D) && new=$$(mktemp -d) && trap 'rm -rf "$$new"' EXIT && cd "$$new" && \
+	source=$$(go mod download -json github.com/helm-unittest/helm-unittest@v$(HELM_UNITTEST_VERSION) | \
+	sed -n 's/^[[:space:]]*"Dir": "\(.*\)",\{0,1\}$$/\1/p') && test -d "$$source" && \
+	cp -r "$$source/." . && chmod -R u+w . && \
+	go build -trimpath -ldflags='-s -w' -o built ./cmd/helm-unittest && mv built $@
 
 # A folder is there whole or not at all.
 $(OIDC):

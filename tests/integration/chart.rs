@@ -38,15 +38,13 @@ fn of_kind<'a>(all: &'a [Value], kind: &'a str) -> impl Iterator<Item = &'a Valu
     all.iter().filter(move |object| object["kind"] == kind)
 }
 
-/// Everything but the definitions and the policies, which exist once in a cluster, and kinds of other operators.
-fn own(all: Vec<Value>) -> Vec<Value> {
-    let others = |object: &Value| {
+/// Everything but kinds of other operators, which the API server does not know.
+fn known(all: Vec<Value>) -> Vec<Value> {
+    let known = |object: &Value| {
         let version = object["apiVersion"].as_str().unwrap();
-        ["apiextensions", "admissionregistration", "monitoring"]
-            .iter()
-            .any(|group| version.starts_with(group))
+        !version.starts_with("monitoring.coreos.com/")
     };
-    all.into_iter().filter(|object| !others(object)).collect()
+    all.into_iter().filter(known).collect()
 }
 
 /// Has the API server look at objects without storing them.
@@ -55,6 +53,7 @@ fn tried(objects: &[Value]) {
     let arguments = [
         "apply",
         "--server-side",
+        "--force-conflicts",
         "--dry-run=server",
         "--validate=strict",
         "-f",
@@ -81,12 +80,26 @@ async fn the_api_server_takes_what_is_rendered_in_every_variant() {
         format!(r#"scope={{"mode":"Namespaces","namespaces":["{namespace}","default"]}}"#);
     let elsewhere =
         r#"scope={"mode":"Namespaces","namespaces":["default"],"clusterProviderStatus":true}"#;
-    let variants: [&[&str]; 8] = [
+    let consumers = format!(
+        r#"consumers=[{{"namespace":"{namespace}","serviceAccount":"app","hold":true,"credentials":[{{"name":"a"}},{{"name":"b","secret":"c"}}]}}]"#
+    );
+    let variants: [&[&str]; 10] = [
         &[],
         &["replicaCount=2", r#"podDisruptionBudget={"enabled":true}"#],
         &[&namespaces],
         &[elsewhere],
-        &[r#"scope={"mode":"Own"}"#],
+        &[r#"scope={"mode":"Own","clusterProviderStatus":true}"#],
+        &[
+            r#"crds={"keep":false}"#,
+            r#"leasePolicies={"strict":true}"#,
+            &consumers,
+        ],
+        &[
+            r#"crds={"enabled":false}"#,
+            r#"leasePolicies={"enabled":false}"#,
+            r#"leaderElection={"enabled":false}"#,
+            r#"metrics={"service":{"enabled":false}}"#,
+        ],
         &[
             r#"operator={"requireAllowLabel":true,"allowProviderNetworks":["10.20.0.0/16","fd00:1::/32"],"metricsPerCredential":true,"logLevel":"info,tokenward=debug","requestTimeout":"20s","extraArgs":["--allow-http-loopback"],"providerProxySecretKeyRef":{"name":"proxy","key":"url"}}"#,
             r#"telemetry={"traces":{"endpoint":"http://collector:4318","sampleRatio":0.1,"headersSecretKeyRef":{"name":"collector","key":"headers"}}}"#,
@@ -123,8 +136,116 @@ async fn the_api_server_takes_what_is_rendered_in_every_variant() {
             .output();
         let taken = taken.unwrap();
         assert!(taken.status.success(), "{taken:?}");
-        tried(&own(all));
+        tried(&known(all));
     }
+}
+
+#[test]
+fn two_replicas_are_rendered_from_the_values_for_them() {
+    let values = format!("{CHART}/values-ha.yaml");
+    let output = helm(&["template", "release", CHART, "--values", &values]);
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    for line in [
+        "replicas: 2",
+        "kind: PodDisruptionBudget",
+        "topologyKey: kubernetes.io/hostname",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+}
+
+/// The paths that a suite sets, whether it writes them with dots or as objects.
+fn set(value: &Value, path: &str, paths: &mut BTreeSet<String>) {
+    if let Value::Object(fields) = value {
+        for (name, field) in fields {
+            let path = if path.is_empty() {
+                name.clone()
+            } else {
+                format!("{path}.{name}")
+            };
+            set(field, &path, paths);
+            paths.insert(path);
+        }
+    }
+}
+
+#[test]
+fn every_value_is_in_a_test_of_the_chart() {
+    let mut tested = BTreeSet::new();
+    for file in std::fs::read_dir(format!("{CHART}/tests")).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        let suite: Value = serde_saphyr::from_str(&text).unwrap();
+        for test in suite["tests"].as_array().unwrap() {
+            set(&test["set"], "", &mut tested);
+        }
+    }
+    let values: Value =
+        serde_saphyr::from_str(include_str!("../../charts/tokenward/values.yaml")).unwrap();
+    let mut paths = Vec::new();
+    leaves(&values, "", &mut paths);
+    paths.retain(|(path, _)| !tested.contains(path));
+    assert!(paths.is_empty(), "not in charts/tokenward/tests: {paths:?}");
+}
+
+/// Every part of the schema that is about an object says what its fields are.
+fn open_objects(schema: &Value, path: &str, open: &mut Vec<String>) {
+    if let Value::Object(fields) = schema {
+        if fields.get("type").is_some_and(|kind| kind == "object")
+            && !fields.contains_key("additionalProperties")
+        {
+            open.push(path.to_owned());
+        }
+        for (name, field) in fields {
+            open_objects(field, &format!("{path}/{name}"), open);
+        }
+    }
+}
+
+#[test]
+fn the_schema_knows_every_field() {
+    let schema: Value =
+        serde_json::from_str(include_str!("../../charts/tokenward/values.schema.json")).unwrap();
+    let mut open = Vec::new();
+    open_objects(&schema, "", &mut open);
+    // Kubernetes' own, which are many; and what belongs to charts around this one.
+    assert_eq!(
+        open,
+        [
+            "/properties/affinity/properties/nodeAffinity",
+            "/properties/affinity/properties/podAffinity",
+            "/properties/affinity/properties/podAntiAffinity",
+            "/properties/global",
+        ]
+    );
+}
+
+#[test]
+fn the_catalogue_of_charts_is_told_of_every_definition() {
+    let chart: Value =
+        serde_saphyr::from_str(include_str!("../../charts/tokenward/Chart.yaml")).unwrap();
+    let told = chart["annotations"]["artifacthub.io/crds"]
+        .as_str()
+        .unwrap();
+    let told: Value = serde_saphyr::from_str(told).unwrap();
+    let told = told.as_array().unwrap().iter();
+    let told: BTreeSet<_> = told
+        .map(|crd| crd["name"].as_str().unwrap().to_owned())
+        .collect();
+    let all = rendered("ns", &[]).unwrap();
+    let there = of_kind(&all, "CustomResourceDefinition");
+    let there: BTreeSet<_> = there
+        .map(|crd| crd["metadata"]["name"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(told, there);
+    let examples = chart["annotations"]["artifacthub.io/crdsExamples"]
+        .as_str()
+        .unwrap();
+    let mut examples: Value = serde_saphyr::from_str(examples).unwrap();
+    for example in examples.as_array_mut().unwrap() {
+        example["metadata"]["namespace"] = json!("default");
+    }
+    tried(examples.as_array().unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,6 +291,37 @@ fn a_value_of_the_wrong_type_or_name_is_refused() {
         assert!(
             err.contains("schema") && err.contains(last),
             "{path}: {err}"
+        );
+    }
+    for (value, word) in [
+        (r#"operator.logLevel="loud""#, "logLevel"),
+        (r#"operator.logLevel="info,tokenward=loud""#, "logLevel"),
+        (r#"operator.requestTimeout="61s""#, "requestTimeout"),
+        (
+            r#"operator.allowProviderNetworks=["internal"]"#,
+            "allowProviderNetworks",
+        ),
+        (r#"image.digest="sha256:abc""#, "digest"),
+        (r#"scope={"mode":"Everywhere"}"#, "mode"),
+        (r#"tolerations=[{"nothing":1}]"#, "nothing"),
+        (
+            r#"topologySpreadConstraints=[{"maxSkew":1}]"#,
+            "topologyKey",
+        ),
+        (r#"podDisruptionBudget.minAvailable="half""#, "minAvailable"),
+        (
+            r#"consumers=[{"namespace":"a","serviceAccount":"b"}]"#,
+            "credentials",
+        ),
+        (
+            r#"consumers=[{"namespace":"a","serviceAccount":"b","credentials":["alice"]}]"#,
+            "credentials",
+        ),
+    ] {
+        let err = rendered("ns", &[value]).expect_err(value);
+        assert!(
+            err.contains("schema") && err.contains(word),
+            "{value}: {err}"
         );
     }
     for path in ["nothing", "image.nothing", "metrics.serviceMonitor.nothing"] {
@@ -218,6 +370,18 @@ fn what_contradicts_itself_is_refused_with_what_to_do() {
             vec![r#"serviceAccount={"create":false}"#],
             "name the ServiceAccount",
         ),
+        (vec!["terminationGracePeriodSeconds=30"], "raise it"),
+        (
+            vec![r#"networkPolicy={"metricsFrom":[{"podSelector":{}}]}"#],
+            "is for networkPolicy.enabled",
+        ),
+        (
+            vec![
+                r#"scope={"mode":"Own"}"#,
+                r#"consumers=[{"namespace":"a","serviceAccount":"b","credentials":[{"name":"c"}]}]"#,
+            ],
+            "is not served",
+        ),
         (
             vec![r#"leasePolicies={"enabled":false,"strict":true}"#],
             "set leasePolicies.enabled",
@@ -265,7 +429,7 @@ fn the_rights_are_those_of_the_role_and_in_namespaces_no_more() {
         let roles: Vec<_> = of_kind(all, kind).cloned().collect();
         let named = roles
             .into_iter()
-            .filter(|r| r["metadata"]["name"] == "release-tokenward");
+            .filter(|r| r["metadata"]["name"] == "release-tokenward:ns");
         named.collect::<Vec<_>>()
     };
     let all = rendered("ns", &[]).unwrap();
@@ -276,7 +440,6 @@ fn the_rights_are_those_of_the_role_and_in_namespaces_no_more() {
     let all = rendered("ns", &[scope]).unwrap();
     let cluster_wide = rights(only(&all, "ClusterRole").iter());
     let wide = [
-        "create selfsubjectaccessreviews.authorization.k8s.io",
         "list clusteroauthproviders.tokenward.dev",
         "watch clusteroauthproviders.tokenward.dev",
     ];
@@ -292,7 +455,6 @@ fn the_rights_are_those_of_the_role_and_in_namespaces_no_more() {
         .cloned()
         .collect();
     let not_given = [
-        "create selfsubjectaccessreviews.authorization.k8s.io",
         "list clusteroauthproviders.tokenward.dev",
         "list namespaces.",
         "patch clusteroauthproviders/status.tokenward.dev",

@@ -12,6 +12,11 @@
 {{- end }}
 {{- end }}
 
+{{/* Of roles: releases of one name in several namespaces do not meet, in the cluster or in a namespace that both serve. */}}
+{{- define "tokenward.roleName" -}}
+{{ include "tokenward.fullname" . }}:{{ .Release.Namespace }}
+{{- end }}
+
 {{- define "tokenward.selector" -}}
 app.kubernetes.io/name: {{ include "tokenward.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -77,4 +82,26 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, update, patch, delete]
+{{- end }}
+
+
+{{/*
+Fails where an object that is there once in a cluster belongs to another release that is installed. One that was left by
+a release that is gone may be taken over, which Helm asks for by --take-ownership.
+Takes a dict: context, object, value (what to disable).
+*/}}
+{{- define "tokenward.once" -}}
+{{- $object := .object }}
+{{- $there := lookup $object.apiVersion $object.kind "" $object.metadata.name | default dict }}
+{{- $annotations := dig "metadata" "annotations" (dict) $there | default dict }}
+{{- $name := index $annotations "meta.helm.sh/release-name" | default "" }}
+{{- $namespace := index $annotations "meta.helm.sh/release-namespace" | default "" }}
+{{- if and $name (ne (list $name $namespace | toJson) (list .context.Release.Name .context.Release.Namespace | toJson)) }}
+{{- $deployments := lookup "apps/v1" "Deployment" $namespace "" | default dict }}
+{{- range $deployments.items }}
+{{- if and (eq (dig "metadata" "annotations" "meta.helm.sh/release-name" "" .) $name) (contains "tokenward" (dig "metadata" "labels" "helm.sh/chart" "" .)) }}
+{{- fail (printf "%s %s is there once in a cluster, and belongs to release %s in namespace %s; set %s=false for this release" $object.kind $object.metadata.name $name $namespace $.value) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
