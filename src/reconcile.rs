@@ -158,9 +158,7 @@ async fn reconcile(mut credential: Arc<IntegrationCredential>, context: Arc<Cont
     }
     asked.only_open = decision == Decision::Open;
     asked.differently = differently;
-    tracing::debug!(decision = decision.word(), "planned");
-    span::decided(decision);
-    context.tools.metrics.decided(decision);
+    tell(&context, decision);
     let idle = match decision {
         Decision::Wait(_) => true,
         Decision::CheckSeed => match context.has_new_seed(&credential, &mut memory).await {
@@ -184,13 +182,23 @@ async fn reconcile(mut credential: Arc<IntegrationCredential>, context: Arc<Cont
         let passed = pass(&worker, &credential, decision, found, asked, seen);
         match Box::pin(passed).await {
             Ok(pass) => worker.conclude(pass, memory, inputs).await,
-            Err(pause) => {
-                span::came_to(&Span::current(), Came::Nothing("busy"));
-                Action::requeue(pause)
-            }
+            Err(pause) => busy(pause),
         }
     };
     context.make(work).await
+}
+
+/// Says what was decided.
+fn tell(context: &Context, decision: Decision) {
+    tracing::debug!(decision = decision.word(), "planned");
+    span::decided(decision);
+    context.tools.metrics.decided(decision);
+}
+
+/// It is not its turn, or somebody else is at it.
+fn busy(pause: Duration) -> Action {
+    span::came_to(&Span::current(), Came::Nothing("busy"));
+    Action::requeue(pause)
 }
 
 /// There is nothing to do: when to look again.

@@ -7,10 +7,10 @@ pub mod traces;
 
 use std::{io::IsTerminal, str::FromStr};
 
-use tracing::Metadata;
+use tracing::{Level, Metadata};
 use tracing_subscriber::{
     EnvFilter, Layer,
-    filter::{FilterExt, LevelFilter, Targets},
+    filter::{FilterExt, LevelFilter, Targets, filter_fn},
     fmt::format::JsonFields,
     layer::SubscriberExt,
     util::SubscriberInitExt,
@@ -53,6 +53,9 @@ pub fn start(
     // A filter of its own: a user's filter for a span would override directives beside it.
     let hard = Targets::from_str(&format!("trace,{}", NEVER_BELOW.join(",")))
         .unwrap_or_else(|_| Targets::new().with_default(LevelFilter::WARN));
+    // Whom a line is about is said whatever the filter lets through.
+    let context = filter_fn(|m| m.is_span() && is_ours(m) && *m.level() == Level::ERROR)
+        .with_max_level_hint(LevelFilter::ERROR);
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_writer(std::io::stderr);
@@ -65,7 +68,7 @@ pub fn start(
     };
     // Each has filters of its own: what is sent as a trace does not depend on the level of the log.
     tracing_subscriber::registry()
-        .with(lines.with_filter(hard.and(filter)))
+        .with(lines.with_filter(hard.and(filter.or(context))))
         .with(traces.map(Traces::layer))
         .init();
     Ok(())

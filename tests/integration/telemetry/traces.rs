@@ -135,7 +135,11 @@ async fn a_refresh_is_one_trace_of_the_wait_for_holders_the_exchange_and_the_sto
 async fn a_refresh_that_failed_is_a_trace_that_failed_whatever_the_level_of_the_log() {
     let fixture = Fixture::new("tracefail", HOUR).await;
     let collector = Collector::start().await;
-    let operator = traced(&fixture, &collector, &["--log-level", "warn"]);
+    let operator = traced(
+        &fixture,
+        &collector,
+        &["--log-level", "tokenward::refresh=warn"],
+    );
     fixture.oauth.fail_always(Fault::html(500));
     fixture.machine("ci", json!({})).await;
     let exchange = collector.span("exchange", of("ci", "exchange")).await;
