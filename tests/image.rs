@@ -2,6 +2,13 @@
 //!
 //! `make test` builds it first and says where it is by `TOKENWARD_IMAGE_ARCHIVE`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_docs,
+    reason = "a test fails by panicking, and its name says what it is about"
+)]
+
 use std::{
     collections::BTreeSet,
     env, fs,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     sync::{Arc, Mutex},
 };
 
@@ -134,7 +135,7 @@ async fn take(State(seen): State<Arc<Mutex<Seen>>>, headers: HeaderMap, body: By
     }
     let request = ExportTraceServiceRequest::decode(body).unwrap();
     let mut seen = seen.lock().unwrap();
-    seen.text.push_str(&format!("{request:?}\n"));
+    writeln!(seen.text, "{request:?}").unwrap();
     for of_resource in request.resource_spans {
         let resource = attributes(&of_resource.resource.unwrap_or_default().attributes);
         let spans = of_resource.scope_spans.into_iter();
@@ -171,5 +172,5 @@ fn text(value: Option<&AnyValue>) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    data_encoding::HEXLOWER.encode(bytes)
 }
