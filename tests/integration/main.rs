@@ -36,6 +36,7 @@ mod leader;
 mod lifecycle;
 mod manager;
 mod metrics;
+mod monitoring;
 mod mount;
 mod other_languages;
 mod policy;

@@ -5,7 +5,6 @@ use std::{
     fs::File,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::OnceLock,
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -19,7 +18,13 @@ use url::{
 };
 use uuid::Uuid;
 
-use super::{eventually, operator::guarded};
+use super::{eventually, installed::installed, operator::guarded};
+
+/// What installs the servers, and what it needs.
+const MAKE: (&str, &str) = (
+    "interop",
+    "npm of Node 20 or newer, and python3 3.10 or newer with venv",
+);
 
 /// Where users are sent back to. Nobody listens there.
 pub const REDIRECT_URI: &str = "http://127.0.0.1/callback";
@@ -66,7 +71,7 @@ impl Server {
     /// `oidc-provider`: rotates, has no grace period, and ends everything when a spent token is presented.
     pub async fn oidc_provider() -> Self {
         let script = source("oidc-provider/server.mjs");
-        let installed = installed("TOKENWARD_INTEROP_OIDC").await;
+        let installed = installed("TOKENWARD_INTEROP_OIDC", MAKE).await;
         let mut command = guarded("node");
         command.arg(script).arg(installed);
         Self::start(command, ["/auth", "/token"]).await
@@ -75,7 +80,7 @@ impl Server {
     /// `django-oauth-toolkit`: rotates, has a grace period if it is told to, ends the old access token with
     /// each refresh, and everything when a spent token is presented after the grace.
     pub async fn django() -> Self {
-        let python = installed("TOKENWARD_INTEROP_DJANGO").await;
+        let python = installed("TOKENWARD_INTEROP_DJANGO", MAKE).await;
         let mut command = guarded(python.join("bin/python"));
         command
             .args(["-m", "server"])
@@ -256,35 +261,4 @@ async fn read(answer: reqwest::Response, what: &str) -> Value {
 fn source(path: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     root.join("tests/interop").join(path)
-}
-
-/// The folder that `make` has installed the server in: `make test` says where, else it is asked to.
-async fn installed(variable: &'static str) -> PathBuf {
-    if let Some(folder) = std::env::var_os(variable) {
-        return folder.into();
-    }
-    let asked = tokio::task::spawn_blocking(by_make).await.unwrap();
-    let prefix = format!("export {variable}='");
-    let line = asked.lines().find_map(|line| line.strip_prefix(&prefix));
-    line.expect("a line of `make interop`")
-        .trim_end_matches('\'')
-        .into()
-}
-
-fn by_make() -> &'static str {
-    static ASKED: OnceLock<String> = OnceLock::new();
-    ASKED.get_or_init(|| {
-        let make = Command::new("make")
-            .args(["--silent", "interop"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
-            .output()
-            .expect("make on the PATH");
-        assert!(
-            make.status.success(),
-            "`make interop` failed: it needs npm of Node 20 or newer, and python3 3.10 or newer with venv"
-        );
-        String::from_utf8(make.stdout).unwrap()
-    })
 }
