@@ -68,6 +68,8 @@ pub struct Memory {
     pub again: bool,
     /// The request of a person that was tried last, whatever came of it.
     pub request_tried: Option<String>,
+    /// The request of a person that was acted upon last: the status may not say so, where it could not be written.
+    pub request_handled: Option<String>,
     /// The generation of which programs said that it is dead, when that was acted upon in spite of a refresh
     /// whose outcome is not known.
     pub dead_tried: Option<u64>,

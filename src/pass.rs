@@ -313,10 +313,15 @@ impl Context {
     pub async fn conclude(&self, pass: Pass, mut memory: Memory, inputs: Inputs) -> Action {
         let Pass {
             credential,
-            report,
+            mut report,
             again,
         } = pass;
         let now = clock::now();
+        // A status that could not be written yet is to say it all the same, or the request would act again.
+        match &report.handled_request {
+            Some(request) => memory.request_handled = Some(request.clone()),
+            None => report.handled_request.clone_from(&memory.request_handled),
+        }
         let behind = report.token.is_some();
         if report.refreshed || report.failure.is_some() {
             let class = report.failure.as_ref().map(|f| f.reason.class());

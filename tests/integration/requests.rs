@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use axum::http::Method;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
+use tokenward::api::IntegrationCredential;
 
-use crate::support::{Fixture, Operator, eventually};
+use crate::support::{Calls, Fault, Fixture, Operator, eventually};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -135,4 +137,39 @@ async fn quiet(operator: &Operator, times: usize) {
         (waits(operator) >= times.max(1)).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_acts_once_although_the_status_cannot_say_so() {
+    let fixture = Fixture::new("unsaid", HOUR).await;
+    fixture.seed("alice").await;
+    let proxy = fixture.proxy().await;
+    let _operator = fixture.operator_through(&proxy, &[]);
+    fixture.user("alice", json!({})).await;
+    fixture.machine("ci", json!({})).await;
+    fixture.ready("alice").await;
+    fixture.ready("ci").await;
+    let before = fixture.oauth.request_count();
+    // As definitions do that are older than the operator.
+    let status = "integrationcredentials/status";
+    let refused = proxy.inject(Calls::to(Method::PATCH, status), Fault::Answer(500));
+    for name in ["alice", "ci"] {
+        fixture.ask(name, "now").await;
+    }
+    for name in ["alice", "ci"] {
+        let written = Calls::to(Method::PATCH, status).named(name);
+        proxy.wait_for(&written, proxy.count(&written) + 4).await;
+    }
+    assert_eq!(fixture.oauth.request_count(), before + 2);
+    refused.remove();
+    for name in ["alice", "ci"] {
+        let handled = |c: &IntegrationCredential| {
+            let refresh = c.status.as_ref().and_then(|s| s.refresh.as_ref());
+            refresh.and_then(|r| r.last_handled_request.as_deref()) == Some("now")
+        };
+        fixture
+            .until(name, "a request that was handled", handled)
+            .await;
+    }
+    assert_eq!(fixture.oauth.request_count(), before + 2);
 }
