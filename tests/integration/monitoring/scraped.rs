@@ -103,13 +103,7 @@ async fn a_provider_that_breaks_is_alerted_of_until_it_is_repaired_and_the_dashb
     fixture.ready("held").await;
     let manager = CredentialManager::new(fixture.client.clone(), fixture.namespace.clone());
     let hold = manager.acquire("held").await.unwrap();
-    begins(
-        &prometheus,
-        "TokenwardForcedRefresh",
-        "firing",
-        of_provider.clone(),
-    )
-    .await;
+    begins(&prometheus, "TokenwardForcedRefresh", "firing", of_provider).await;
 
     dashboard::shows_something_everywhere(&prometheus, &metrics(&operator).await).await;
 
@@ -125,12 +119,18 @@ async fn a_provider_that_breaks_is_alerted_of_until_it_is_repaired_and_the_dashb
     }
 
     // The provider cannot serve, until tokens have expired.
+    fixture.provider_named("fragile", json!({})).await;
     fixture.oauth.fail_always(ProviderFault::html(500));
+    // At this provider nothing has gone well before, so that it does not matter how much has elsewhere.
+    let at_fragile = json!({"oauth2": {"providerRef": {"name": "fragile"}}});
+    fixture.machine("frail", at_fragile.clone()).await;
+    let of_fragile =
+        json!({"namespace": "system", "provider": format!("{}/fragile", fixture.namespace)});
     begins(
         &prometheus,
         "TokenwardRefreshFailing",
         "pending",
-        of_provider,
+        of_fragile,
     )
     .await;
     let system = json!({"namespace": "system"});
@@ -160,7 +160,8 @@ async fn a_provider_that_breaks_is_alerted_of_until_it_is_repaired_and_the_dashb
     }
     // Half of the requests of a quarter of an hour have to go well again.
     for number in 0..=fixture.oauth.request_count() {
-        fixture.machine(&format!("more-{number}"), json!({})).await;
+        let name = format!("more-{number}");
+        fixture.machine(&name, at_fragile.clone()).await;
     }
     ends(&prometheus, "TokenwardRefreshFailing").await;
 }
