@@ -40,6 +40,16 @@ pub enum MountError {
     /// What the API server, or the credential, is to blame for.
     #[error(transparent)]
     Manager(#[from] Error),
+    /// It cannot be held for a pod's life.
+    #[error(
+        "{namespace}/{name} has spec.lock.mode Exclusive, and a sidecar cannot end the program beside it when its hold is over: leave out --hold, or run the program by tokenward lock"
+    )]
+    Exclusive {
+        /// The namespace.
+        namespace: String,
+        /// The credential.
+        name: String,
+    },
     /// The files cannot be written.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
@@ -71,7 +81,7 @@ pub async fn run(
     };
     tokio::select! {
         error = follow => error,
-        error = hold => error.into(),
+        error = hold => error,
         error = late(manager, wish, progress) => error.into(),
     }
 }

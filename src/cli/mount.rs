@@ -132,7 +132,7 @@ pub(super) async fn run(connect: Connect, arguments: Arguments) -> Result<u8> {
     manager.release_all_locks().await;
     Err(match error {
         MountError::Manager(error) => error.into(),
-        MountError::Directory(error) => error.into(),
+        other => other.into(),
     })
 }
 

@@ -39,6 +39,7 @@ pub(super) async fn follow(
         directory,
         progress: Arc::clone(progress),
         listed: None,
+        watched: false,
         found: false,
         told: None,
     };
@@ -56,6 +57,8 @@ struct Follower {
     progress: Arc<Progress>,
     /// When the Secret was first looked for with success.
     listed: Option<Instant>,
+    /// Whether a watch has told of a change: then there was the right to it.
+    watched: bool,
     /// Whether the list that is under way has it.
     found: bool,
     /// What was told last of a Secret that is not written.
@@ -84,6 +87,7 @@ impl Follower {
     }
 
     fn on(&mut self, event: Event<Secret>) -> Result<(), DirectoryError> {
+        self.watched |= matches!(event, Event::Apply(_) | Event::Delete(_));
         match event {
             Event::Init => self.found = false,
             Event::InitApply(secret) | Event::Apply(secret) => {
@@ -174,8 +178,8 @@ impl Follower {
         };
         let error = secret_right(verb, &self.secret).error(request);
         // Later it is a right that was taken away, and may come back.
-        let first_watch = self.listed.is_none_or(|at| at.elapsed() < WATCH);
-        if is_refused && first_watch {
+        let is_first = !self.watched && self.listed.is_none_or(|at| at.elapsed() < WATCH);
+        if is_refused && is_first {
             return Err(error);
         }
         if self.progress.is_written() {

@@ -1,6 +1,6 @@
 //! The hold beside the files.
 
-use super::{PAUSE, Progress};
+use super::{MountError, PAUSE, Progress};
 use crate::{
     lock::protocol::Mode,
     manager::{AcquireOptions, CredentialManager, Error, Hold},
@@ -11,7 +11,7 @@ pub(super) async fn keep(
     manager: &CredentialManager,
     credential: &str,
     progress: &Progress,
-) -> Error {
+) -> MountError {
     let options = AcquireOptions {
         // Whoever has been promised to be the only one must be ended when that is over, which nobody here can do.
         mode: Some(Mode::Shared),
@@ -28,11 +28,10 @@ pub(super) async fn keep(
                 keep_while_due(hold, credential).await;
                 continue;
             }
-            Err(error @ (Error::Forbidden { .. } | Error::WrongMode { .. }))
-                if !progress.is_ready() =>
-            {
-                return error;
-            }
+            Err(error @ Error::Forbidden { .. }) if !progress.is_ready() => return error.into(),
+            Err(Error::WrongMode {
+                namespace, name, ..
+            }) if !progress.is_ready() => return MountError::Exclusive { namespace, name },
             Err(error) if progress.is_ready() => {
                 tracing::warn!(credential, %error, "not held; trying again");
             }

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use data_encoding::BASE64;
 use kube::{
     ResourceExt,
     api::{Patch, PatchParams},
@@ -67,9 +68,12 @@ impl Alice {
 
     /// Writes the target as the operator does, with this generation and these other keys.
     async fn publish(&self, generation: u64, keys: &[(&str, &str)]) {
-        let mut data: BTreeMap<_, _> = keys.iter().copied().collect();
         let generation = generation.to_string();
-        data.insert("token_generation", &generation);
+        let counted = [("token_generation", generation.as_str())];
+        let keys = keys.iter().copied().chain(counted);
+        // Not stringData, which takes no key away.
+        let encoded = keys.map(|(key, value)| (key, BASE64.encode(value.as_bytes())));
+        let data: BTreeMap<_, _> = encoded.collect();
         self.write(json!({
             "apiVersion": "v1", "kind": "Secret",
             "metadata": {
@@ -81,7 +85,7 @@ impl Alice {
                     "name": "alice", "uid": self.uid, "controller": true,
                 }],
             },
-            "stringData": data,
+            "data": data,
         }))
         .await;
     }

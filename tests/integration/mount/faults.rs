@@ -1,6 +1,7 @@
 //! An API server that is away, and one whose history is gone.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -96,9 +97,12 @@ async fn a_right_that_is_taken_away_leaves_the_files() {
 
 /// An API server that has one Secret, of which each list shows the next generation, and whose first watches end
 /// because their history is gone.
-async fn forgetful(State(lists): State<Arc<AtomicUsize>>, Query(query): Query<Value>) -> Response {
+async fn forgetful(
+    State(lists): State<Arc<AtomicUsize>>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
     let line = |event: Value| Ok::<_, std::convert::Infallible>(format!("{event}\n"));
-    if query["watch"] == "true" {
+    if query.get("watch").is_some_and(|watch| watch == "true") {
         let expired = json!({"type": "ERROR", "object": {
             "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure",
             "message": "too old resource version", "reason": "Expired", "code": 410,

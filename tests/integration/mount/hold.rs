@@ -101,7 +101,7 @@ async fn a_hold_needs_its_rights_and_a_credential_that_many_may_hold() {
     let exclusive = exclusive.running.end().await;
     assert_eq!(exclusive.code, 1, "{}", exclusive.err);
     assert!(
-        exclusive.complaint().contains("has mode Exclusive"),
+        exclusive.complaint().contains("spec.lock.mode Exclusive"),
         "{}",
         exclusive.err
     );

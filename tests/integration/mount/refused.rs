@@ -2,10 +2,11 @@
 
 use std::fs;
 
+use kube::ResourceExt;
 use serde_json::json;
 
 use super::{Alice, HOUR, mount};
-use crate::support::{Fixture, TOKENWARD, call};
+use crate::support::{Fixture, TOKENWARD, call, eventually, kubeconfig};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_right_is_named_as_the_rule_to_add() {
@@ -50,13 +51,16 @@ async fn a_missing_right_is_named_as_the_rule_to_add() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_target_of_the_credential_is_written() {
     let alice = Alice::new("mount-others").await;
-    let owner = |name: &str, kind: &str| {
+    let bob = alice.fixture.machine("bob", json!({})).await;
+    let owner = |name: &str, uid: &str| {
         json!([{
-            "apiVersion": "tokenward.dev/v1alpha1", "kind": kind, "name": name,
-            "uid": alice.uid, "controller": true,
+            "apiVersion": "tokenward.dev/v1alpha1", "kind": "IntegrationCredential",
+            "name": name, "uid": uid, "controller": true,
         }])
     };
-    let of_alice = owner("alice", "IntegrationCredential");
+    let of_alice = owner("alice", &alice.uid);
+    // The Secrets of one that is not there would be collected.
+    let of_bob = owner("bob", &bob.uid().unwrap());
     let object = |name: &str, kind: &str, owners: &serde_json::Value| {
         json!({
             "apiVersion": "v1", "kind": "Secret", "type": kind,
@@ -73,31 +77,26 @@ async fn only_the_target_of_the_credential_is_written() {
             object("foreign", "Opaque", &json!([])),
             "was not made for the credential alice",
         ),
-        (
-            object("bobs", "Opaque", &owner("bob", "IntegrationCredential")),
-            "was not made for",
-        ),
-        (
-            object("of-a-deployment", "Opaque", &owner("alice", "Deployment")),
-            "was not made for",
-        ),
+        (object("bobs", "Opaque", &of_bob), "was not made for"),
     ] {
         let name = secret["metadata"]["name"].as_str().unwrap().to_owned();
         alice.write(secret).await;
-        let kubeconfig = crate::support::kubeconfig();
-        let mounted = alice.mount(&kubeconfig, &["--secret", &name, "--timeout", "3s"]);
-        let dir = mounted.dir.clone();
-        let ended = mounted.running.end().await;
-        assert_eq!(ended.code, 75, "{name}: {}", ended.err);
-        assert!(ended.complaint().contains(why), "{name}: {}", ended.err);
-        assert!(!ended.err.contains("canary"));
-        let written = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name());
-        let names: Vec<_> = written.collect();
+        let mounted = alice.mount(&kubeconfig(), &["--secret", &name]);
+        mounted.said(why).await;
+        let (code, said) = mounted.probe("/readyz").await;
+        assert_eq!(code, 503, "{name}");
+        assert!(said.contains(why), "{name}: {said}");
+        let entries = fs::read_dir(&mounted.dir).unwrap();
+        let names: Vec<_> = entries.map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names, ["..tokenward"], "{name}");
+        mounted.running.signal("TERM");
+        let ended = mounted.running.end().await;
+        assert_eq!(ended.code, 0, "{}", ended.err);
+        assert!(!ended.err.contains("canary"), "{}", ended.err);
     }
     // The one that is waited for takes its place, and one that takes its place again is not shown.
     alice.write(object("alice", "Opaque", &json!([]))).await;
-    let mounted = alice.mount(&crate::support::kubeconfig(), &[]);
+    let mounted = alice.mount(&kubeconfig(), &[]);
     mounted.said("was not made for the credential alice").await;
     assert_eq!(mounted.probe("/readyz").await.0, 503);
     alice.fixture.delete_secret("alice").await;
@@ -105,12 +104,7 @@ async fn only_the_target_of_the_credential_is_written() {
     mounted.ready().await;
     alice.fixture.delete_secret("alice").await;
     alice.write(object("alice", "Opaque", &json!([]))).await;
-    eventually_told(&mounted).await;
-    assert_eq!(mounted.keys(), ["access_token", "token_generation"]);
-}
-
-async fn eventually_told(mounted: &super::Mounted) {
-    crate::support::eventually("that it is another's", async || {
+    eventually("that it is another's", async || {
         let log = mounted.log();
         let told = log.iter().any(|line| {
             let reason = line["reason"].as_str().unwrap_or_default();
@@ -119,13 +113,14 @@ async fn eventually_told(mounted: &super::Mounted) {
         told.then_some(())
     })
     .await;
+    assert_eq!(mounted.keys(), ["access_token", "token_generation"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_of_somebody_else_is_refused() {
     let fixture = Fixture::bare("mount-dir", HOUR).await;
     let folder = tempfile::tempdir().unwrap();
-    let kubeconfig = crate::support::kubeconfig();
+    let kubeconfig = kubeconfig();
     fs::write(folder.path().join("notes"), "mine").unwrap();
     let ended = mount(&fixture, folder.path(), &kubeconfig, &[])
         .running
@@ -167,14 +162,14 @@ async fn a_directory_of_somebody_else_is_refused() {
             .await;
         assert_eq!(ended.code, 2, "{wrong:?}");
     }
-    let late = mount(&fixture, &dir, &kubeconfig, &["--timeout", "1s"])
+    let late = mount(&fixture, &dir, &kubeconfig, &["--timeout", "5s"])
         .running
         .end()
         .await;
     assert_eq!(late.code, 75, "{}", late.err);
     assert!(
         late.complaint()
-            .contains("not mounted within 1s; there is no IntegrationCredential"),
+            .contains("not mounted within 5s; there is no IntegrationCredential"),
         "{}",
         late.err
     );
