@@ -104,6 +104,15 @@ async fn a_reader_sees_one_token_whole_at_any_time() {
             seen
         }
     });
+    // As often as possible, for a link that is away for some microseconds.
+    let looker = tokio::task::spawn_blocking({
+        let (stop, link) = (Arc::clone(&stop), mounted.dir.join("..data"));
+        move || {
+            while !stop.load(Ordering::Relaxed) {
+                fs::read_link(&link).expect("always there");
+            }
+        }
+    });
     let mut latencies = Vec::new();
     for generation in 2..=CHANGES {
         publish(generation).await;
@@ -114,6 +123,7 @@ async fn a_reader_sees_one_token_whole_at_any_time() {
         latencies.push(written.elapsed());
     }
     stop.store(true, Ordering::Relaxed);
+    looker.await.unwrap();
     let seen = reader.await.unwrap();
     assert!(seen.len() > 2, "it read beside the changes: {seen:?}");
     // Polled each 25 ms.

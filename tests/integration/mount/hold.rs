@@ -40,7 +40,7 @@ async fn held(fixture: &Fixture, account: &Account, dir: &tempfile::TempDir) -> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refresh_waits_for_a_pod_that_ends_in_time() {
-    let (fixture, _operator, account) = alice("mount-hold", json!({})).await;
+    let (fixture, _operator, account) = alice("mount-hold", json!({"drainGrace": "10m"})).await;
     let dir = tempfile::tempdir().unwrap();
     let mounted = held(&fixture, &account, &dir).await;
     assert_eq!(fixture.holds("alice").await.len(), 1);
@@ -54,6 +54,8 @@ async fn a_refresh_waits_for_a_pod_that_ends_in_time() {
     signal(mounted.running.pid(), "TERM");
     let ended = mounted.running.end().await;
     assert_eq!(ended.code, 0, "{}", ended.err);
+    let gave_way = ended.err.contains("released, so that it is refreshed");
+    assert!(!gave_way, "before its time: {}", ended.err);
     assert!(fixture.holds("alice").await.is_empty());
     let refresh = refresh.end().await;
     assert_eq!(refresh.code, 0, "{}", refresh.err);
