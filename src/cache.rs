@@ -17,6 +17,7 @@ use crate::{
     clock::{self, Moment},
     failure::Reason,
     lock::observer::GateSight,
+    pass::unsaid::Unsaid,
     plan::{Facts, Seen, copied::interval, known_generation},
     platform::{Labels, Platform},
     provider::{
@@ -55,6 +56,8 @@ pub struct Memory {
     pub status_version: Option<String>,
     /// When that was.
     pub status_written: Option<Moment>,
+    /// The status that the API server did not take.
+    pub unsaid: Option<Box<Unsaid>>,
     /// The target as it was found or made right last.
     pub target: Option<Written>,
     /// The version of the Secret that was in the target's place, as far as it is watched, when the last pass failed
@@ -68,8 +71,6 @@ pub struct Memory {
     pub again: bool,
     /// The request of a person that was tried last, whatever came of it.
     pub request_tried: Option<String>,
-    /// The request of a person that was acted upon last: the status may not say so, where it could not be written.
-    pub request_handled: Option<String>,
     /// The generation of which programs said that it is dead, when that was acted upon in spite of a refresh
     /// whose outcome is not known.
     pub dead_tried: Option<u64>,

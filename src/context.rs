@@ -240,10 +240,7 @@ impl Context {
 
     /// What is asked of a credential beyond its schedule.
     pub fn asked(&self, credential: &IntegrationCredential) -> Asked {
-        let mut asked = Asked::of(credential, &self.wants(credential), clock::now());
-        let handled = self.recall(credential).request_handled;
-        asked.request = asked.request.filter(|r| handled.as_ref() != Some(r));
-        asked
+        Asked::of(credential, &self.wants(credential), clock::now())
     }
 
     /// What is known of its gate; fine where it has none yet.

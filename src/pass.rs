@@ -4,6 +4,7 @@ pub mod copied;
 mod end;
 mod first;
 mod seed;
+pub mod unsaid;
 mod waiting;
 
 use std::{sync::Arc, time::Duration};
@@ -313,15 +314,10 @@ impl Context {
     pub async fn conclude(&self, pass: Pass, mut memory: Memory, inputs: Inputs) -> Action {
         let Pass {
             credential,
-            mut report,
+            report,
             again,
         } = pass;
         let now = clock::now();
-        // A status that could not be written yet is to say it all the same, or the request would act again.
-        match &report.handled_request {
-            Some(request) => memory.request_handled = Some(request.clone()),
-            None => report.handled_request.clone_from(&memory.request_handled),
-        }
         let behind = report.token.is_some();
         if report.refreshed || report.failure.is_some() {
             let class = report.failure.as_ref().map(|f| f.reason.class());
@@ -359,15 +355,14 @@ impl Context {
         let recalled = self.recall(&credential);
         memory.status_version = recalled.status_version.or(memory.status_version);
         memory.status_written = recalled.status_written.or(memory.status_written);
-        self.remember(&credential, memory);
+        self.remember(&credential, memory.clone());
         let before = credential.status.as_ref();
         if !status::is_settled(before, &status) {
-            if let Err(action) = self.write_status(&credential, &status, false).await {
-                return action;
-            }
             let transitions = status::transitions(&credential, before, &status, &report);
-            for transition in transitions.into_iter().chain(told) {
-                self.tell(&credential, &transition).await;
+            let transitions = transitions.into_iter().chain(told);
+            let said = self.say(&credential, memory, status.clone(), transitions);
+            if let Err(action) = said.await {
+                return action;
             }
         }
         let mut answered = IntegrationCredential::clone(&credential);

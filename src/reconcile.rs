@@ -113,6 +113,7 @@ async fn reconcile(mut credential: Arc<IntegrationCredential>, context: Arc<Cont
             Ok(None) | Err(_) => return Action::requeue(LAG),
         }
     }
+    credential = Box::pin(context.known(credential, &mut memory)).await;
     if let Some(change) = context.finalizer_change(&credential)
         && let Some(action) = Box::pin(context.follow_policy(&credential, change, &memory)).await
     {
@@ -170,7 +171,7 @@ async fn reconcile(mut credential: Arc<IntegrationCredential>, context: Arc<Cont
     if idle {
         context.queue.leave(&key);
         memory.inputs = Some(inputs);
-        return idle_until(&credential, &context, memory, gate).await;
+        return idle_until(&credential, &context, memory, gate, decision).await;
     }
     let Some(_turn) = called.or_else(|| context.queue.take(&key, kind)) else {
         return Action::requeue(MEANWHILE);
@@ -207,8 +208,14 @@ async fn idle_until(
     context: &Context,
     memory: Memory,
     gate: GateSight,
+    decision: Decision,
 ) -> Action {
     let late = memory.target.as_ref().is_some_and(Written::may_be_late);
+    let due = match decision {
+        Decision::Wait(due) => due,
+        _ => None,
+    };
+    let unsaid = memory.unsaid.as_ref().map(|unsaid| unsaid.rest(due));
     context.remember(credential, memory);
     if late {
         return Action::requeue(LAG);
@@ -219,7 +226,7 @@ async fn idle_until(
         // Its writer opens it, or is dead.
         return Action::requeue(STUCK_AFTER);
     }
-    action
+    unsaid.map_or(action, Action::requeue)
 }
 
 /// Does what was decided.

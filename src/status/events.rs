@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// An event that tells people of a transition.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transition {
     /// Whether somebody should look.
     pub warning: bool,
