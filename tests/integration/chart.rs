@@ -471,6 +471,39 @@ fn the_rights_are_those_of_the_role_and_in_namespaces_no_more() {
     assert!(!of_release.contains("create secrets."));
 }
 
+/// Each right of a Role with the names that it is limited to.
+fn named_rights(role: &Value) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for rule in role["rules"].as_array().unwrap() {
+        let one = json!({"rules": [rule]});
+        let names = rule["resourceNames"].to_string();
+        let these = rights(std::iter::once(&one));
+        all.extend(these.iter().map(|right| format!("{right} {names}")));
+    }
+    all
+}
+
+#[test]
+fn a_consumer_gets_the_role_that_is_there_to_be_copied() {
+    let deployed = documents("consumer-role.yaml", &[]);
+    let consumers = r#"consumers=[{"namespace":"my-team","serviceAccount":"my-app","hold":true,"credentials":[{"name":"alice"}]}]"#;
+    let all = rendered("ns", &[consumers]).unwrap();
+    let (wanted, role) = (
+        of_kind(&deployed, "Role").next().unwrap(),
+        of_kind(&all, "Role").next().unwrap(),
+    );
+    assert_eq!(named_rights(role), named_rights(wanted));
+    let (wanted, binding) = (
+        of_kind(&deployed, "RoleBinding").next().unwrap(),
+        of_kind(&all, "RoleBinding").next().unwrap(),
+    );
+    assert_eq!(binding["subjects"], wanted["subjects"]);
+    assert_eq!(
+        binding["metadata"]["namespace"],
+        wanted["metadata"]["namespace"]
+    );
+}
+
 #[test]
 fn definitions_stay_unless_that_is_not_wanted() {
     let kept = |all: &[Value]| -> Vec<bool> {
