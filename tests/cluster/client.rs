@@ -131,7 +131,8 @@ impl Cluster {
         })
     }
 
-    fn start() -> Result<Self> {
+    /// A control plane of its own, which lives as long as this value or process.
+    pub fn start() -> Result<Self> {
         let (supervisor, stdout) = Supervisor::spawn()?;
         let variables = read_variables(stdout)?;
         let mut cluster = Self::of_variables(|name| variables.get(name).map(PathBuf::from))?;

@@ -56,3 +56,8 @@ mod tenancy;
 mod traffic;
 mod validation;
 mod wall_clock;
+
+/// Where the tests run.
+fn control_plane() -> anyhow::Result<cluster::Cluster> {
+    cluster::Cluster::connect_or_start()
+}

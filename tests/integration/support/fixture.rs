@@ -40,7 +40,7 @@ pub fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     CLUSTER.get_or_init(|| {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        Cluster::connect_or_start().unwrap_or_else(|error| panic!("no cluster: {error:#}"))
+        crate::control_plane().unwrap_or_else(|error| panic!("no cluster: {error:#}"))
     })
 }
 

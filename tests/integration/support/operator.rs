@@ -51,23 +51,28 @@ impl Operator {
         arguments: &[&str],
         variables: Vec<(&str, PathBuf)>,
     ) -> Self {
+        let mut all = vec!["controller", "--allow-http-loopback"];
+        all.extend(["--namespace", namespace]);
+        all.extend(["--health-address", "127.0.0.1:0", "--log-format", "json"]);
+        all.extend(arguments);
+        if !arguments.contains(&"--log-level") {
+            all.extend(["--log-level", "info,tokenward=debug"]);
+        }
+        Self::run(kubeconfig, &all, variables)
+    }
+
+    /// Starts one with these arguments and no others.
+    pub fn run(kubeconfig: &Path, arguments: &[&str], variables: Vec<(&str, PathBuf)>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("operator.log");
         let mut command = guarded(env!("CARGO_BIN_EXE_tokenward"));
         command
             .env("KUBECONFIG", kubeconfig)
             .envs(variables)
-            .args(["controller", "--allow-http-loopback"])
-            .args(["--namespace", namespace])
-            .args(["--health-address", "127.0.0.1:0"])
-            .args(["--log-format", "json"])
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log).unwrap());
-        if !arguments.contains(&"--log-level") {
-            command.args(["--log-level", "info,tokenward=debug"]);
-        }
         let child = command.spawn().expect("the operator's binary");
         Self {
             child,
