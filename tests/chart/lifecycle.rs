@@ -185,7 +185,7 @@ async fn no_credential_is_lost_by_an_upgrade_a_rollback_or_a_new_installation() 
     let previous = previous(folder.path());
     let before = settled(&fixture).await;
     let values = [
-        r#"operator.metricsPerCredential=true"#,
+        "operator.metricsPerCredential=true",
         r#"podLabels={"team":"a"}"#,
     ];
     let release = Release::install(&fixture, "tokenward", previous.to_str().unwrap(), &values);
