@@ -54,6 +54,11 @@ struct Options {
 /// What the provider object allows: so many requests in so many seconds.
 const BUDGET: (usize, u64) = (500, 5);
 
+/// Where it is measured.
+fn control_plane() -> anyhow::Result<cluster::Cluster> {
+    cluster::Cluster::connect_or_start()
+}
+
 fn main() {
     let options = Options::parse();
     let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -72,6 +72,11 @@ enum Entry {
     Renewals,
 }
 
+/// Where it is measured.
+fn control_plane() -> anyhow::Result<cluster::Cluster> {
+    cluster::Cluster::connect_or_start()
+}
+
 fn main() {
     let options = Options::parse();
     let runtime = tokio::runtime::Runtime::new().unwrap();
