@@ -55,6 +55,10 @@ impl Context {
         };
         if unsaid.stored != credential.status {
             self.remember(&credential, memory.clone());
+            // It was taken, and the answer got lost.
+            if credential.status.as_ref() == Some(&unsaid.status) {
+                self.tell_all(&credential, &unsaid.transitions).await;
+            }
             return credential;
         }
         let mut known = IntegrationCredential::clone(&credential);
@@ -113,9 +117,13 @@ impl Context {
             return Err(());
         }
         self.remember(credential, memory.clone());
-        for transition in &unsaid.transitions {
+        self.tell_all(credential, &unsaid.transitions).await;
+        Ok(())
+    }
+
+    async fn tell_all(&self, credential: &IntegrationCredential, transitions: &[Transition]) {
+        for transition in transitions {
             self.tell(credential, transition).await;
         }
-        Ok(())
     }
 }

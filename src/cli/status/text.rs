@@ -183,7 +183,7 @@ fn mounting(plain_mount: PlainMount) -> &'static str {
     match plain_mount {
         PlainMount::Safe => "safe: the old token lives until its expiry",
         PlainMount::Unsafe => {
-            "unsafe at a refresh: the old token may end before the file is replaced; hold it while it is used (tokenward lock)"
+            "unsafe: at a refresh the old token may end before the file is new; use tokenward lock"
         }
     }
 }

@@ -79,6 +79,7 @@ Token           generation 1, expires in SPAN (TIME), obtained SPAN ago (TIME)
 Scopes          read
 Refresh         due in SPAN (TIME)
 Target          Secret mounted: access_token, authorization, expires_at, scope, token_generation, token_type
+Mounting        unsafe: at a refresh the old token may end before the file is new; use tokenward lock
 Gate            open
 Holders         HOLDER since SPAN
 Wants           none
