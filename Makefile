@@ -113,8 +113,8 @@ cluster: ## Start a control plane, print how to use it, stop it with Ctrl-C
 # Where they cannot be installed, the tests that need a node say what is missing.
 node-packages:
 	@missing=$$(cargo run --locked --quiet --example cluster -- --missing-packages); \
-	[ -z "$$missing" ] || [ "$$(id -u)" != 0 ] || { echo "installing $$missing" >&2; apt-get update -qq && \
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }
+	[ -z "$$missing" ] || [ "$$(id -u)" != 0 ] || { echo "installing $$missing" >&2; apt-get -o DPkg::Lock::Timeout=300 update -qq && \
+	DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends $$missing >/dev/null; }
 
 interop: $(OIDC) $(DJANGO) ## Install the OAuth servers of others that the tests use, and print where they are
 	@echo "export TOKENWARD_INTEROP_OIDC='$(OIDC)'"

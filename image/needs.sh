@@ -46,5 +46,5 @@ echo "installing ${packages[*]}" >&2
 for package in "${packages[@]}"; do
     case $package in *:*) dpkg --add-architecture "${package#*:}" ;; esac
 done
-apt-get update -qq
-DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+apt-get -o DPkg::Lock::Timeout=300 update -qq
+DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "${packages[@]}" >/dev/null

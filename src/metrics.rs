@@ -269,15 +269,14 @@ impl Metrics {
     /// # Errors
     /// When it cannot be written.
     pub fn text(&self) -> Result<String, Error> {
-        {
-            let sources = self.sources();
-            let all: Vec<_> = sources.credentials.iter().flat_map(Store::state).collect();
-            self.begin(all.iter().map(AsRef::as_ref));
-            let holds = sources.observer.as_ref().map_or(0, |o| o.holds());
-            let load = sources.queues.iter().map(|load| load()).sum();
-            self.gauges
-                .set(all.into_iter(), (holds, load), clock::now());
-        }
+        // Until all is written: whoever else reads at this moment would see gauges half filled.
+        let sources = self.sources();
+        let all: Vec<_> = sources.credentials.iter().flat_map(Store::state).collect();
+        self.begin(all.iter().map(AsRef::as_ref));
+        let holds = sources.observer.as_ref().map_or(0, |o| o.holds());
+        let load = sources.queues.iter().map(|load| load()).sum();
+        self.gauges
+            .set(all.into_iter(), (holds, load), clock::now());
         let mut text = String::new();
         text::encode_registry(&mut text, &self.registry)?;
         text::encode_registry(&mut text, &self.process)?;

@@ -304,6 +304,8 @@ impl Context {
         status: &CredentialStatus,
     ) -> Result<(), Action> {
         self.write_status(credential, status, false).await?;
+        let mut memory = self.recall(credential);
+        self.tell_unsaid(credential, &mut memory).await;
         for transition in status::noticed(credential, credential.status.as_ref(), status) {
             self.tell(credential, &transition).await;
         }
@@ -355,12 +357,15 @@ impl Context {
         let recalled = self.recall(&credential);
         memory.status_version = recalled.status_version.or(memory.status_version);
         memory.status_written = recalled.status_written.or(memory.status_written);
+        memory.unsaid = recalled.unsaid;
         self.remember(&credential, memory.clone());
         let before = credential.status.as_ref();
         if !status::is_settled(before, &status) {
             let transitions = status::transitions(&credential, before, &status, &report);
             let transitions = transitions.into_iter().chain(told);
-            let said = self.say(&credential, memory, status.clone(), transitions);
+            // Where the API server is away it is tried as soon as it is back: that it was is not counted.
+            let counts = failure != Some(Reason::APIServerError);
+            let said = self.say(&credential, memory, status.clone(), transitions, counts);
             if let Err(action) = said.await {
                 return action;
             }
@@ -371,6 +376,8 @@ impl Context {
         if again {
             return Action::requeue(Duration::ZERO);
         }
-        self.wake(&credential, &status)
+        let unsaid = self.recall(&credential).unsaid;
+        let rest = unsaid.map(|unsaid| unsaid.rest(unsaid.due()));
+        rest.map_or_else(|| self.wake(&credential, &status), Action::requeue)
     }
 }

@@ -182,10 +182,12 @@ impl Directory {
         }
     }
 
-    /// The name of the folder that is shown.
+    /// The name of the folder that is shown. A link that leads elsewhere is nobody's here: what it leads to is not removed.
     fn current(&self) -> Option<String> {
         let to = fs::read_link(self.root.join(DATA)).ok()?;
-        Some(to.to_str()?.to_owned())
+        let name = to.to_str().filter(|name| is_folder_of_ours(name))?;
+        let found = fs::symlink_metadata(self.root.join(name)).ok()?;
+        found.is_dir().then(|| name.to_owned())
     }
 
     fn retire(&mut self, folder: PathBuf) {
@@ -274,6 +276,12 @@ impl Directory {
         }
         Ok(())
     }
+}
+
+/// Whether this is such a name as the folders have: one part of a path, and neither the parent nor one of our files.
+fn is_folder_of_ours(name: &str) -> bool {
+    let rest = name.strip_prefix("..").unwrap_or_default();
+    !rest.is_empty() && !name.contains('/') && ![DATA, NEXT, MARK].contains(&name)
 }
 
 /// Whether this is the link of a key.

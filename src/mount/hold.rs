@@ -25,8 +25,9 @@ pub(super) async fn keep(
                 let generation = hold.generation();
                 tracing::info!(credential, generation, "held");
                 progress.held(generation);
-                keep_while_due(hold, credential).await;
-                continue;
+                if keep_while_due(hold, credential).await {
+                    continue;
+                }
             }
             Err(error @ Error::Forbidden { .. }) if !progress.is_ready() => return error.into(),
             Err(Error::WrongMode {
@@ -42,8 +43,8 @@ pub(super) async fn keep(
     }
 }
 
-/// Keeps a hold until it is lost, or a refresh has waited for it as long as the gate grants.
-async fn keep_while_due(hold: Hold, credential: &str) {
+/// Keeps a hold until it is lost, or a refresh has waited for it as long as the gate grants: whether it was let go.
+async fn keep_while_due(hold: Hold, credential: &str) -> bool {
     let grace = hold.drain_grace();
     loop {
         tokio::select! {
@@ -60,14 +61,16 @@ async fn keep_while_due(hold: Hold, credential: &str) {
         if hold.is_draining() {
             hold.release().await;
             tracing::info!(credential, "released, so that it is refreshed");
-            return;
+            return true;
         }
     }
 }
 
-fn lost(credential: &str) {
+/// Another one is not taken at once: who deletes holds may go on.
+fn lost(credential: &str) -> bool {
     tracing::warn!(
         credential,
         "the hold is lost: it could not be renewed in time, or was deleted; holding it again"
     );
+    false
 }

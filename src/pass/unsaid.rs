@@ -14,12 +14,15 @@ use crate::{
     cache::Memory,
     clock::{self, Moment},
     context::Context,
-    status::Transition,
+    status::{Transition, is_same},
 };
 
 /// How long until it is written again: at first, and at most. Definitions that are older than the operator refuse every
 /// status, of thousands of credentials perhaps.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+
+/// How many events are kept for later: the newest.
+const TOLD: usize = 16;
 
 /// A status that the API server did not take, and what people were to be told with it.
 #[derive(Clone)]
@@ -33,6 +36,22 @@ pub struct Unsaid {
 }
 
 impl Unsaid {
+    /// When there is something to do, by the status.
+    #[must_use]
+    pub fn due(&self) -> Option<Timestamp> {
+        let refresh = self.status.refresh.as_ref()?;
+        let due = refresh.next_attempt_time.as_ref();
+        due.or(refresh.next_time.as_ref()).map(|at| at.0)
+    }
+
+    /// Whether the API server still has what it had when it did not take this one.
+    fn is_still_to_be_said(&self, now: Option<&CredentialStatus>) -> bool {
+        match &self.stored {
+            Some(stored) => is_same(now, stored),
+            None => now.is_none(),
+        }
+    }
+
     /// How long until it is written again, or until `due`, where that is sooner.
     #[must_use]
     pub fn rest(&self, due: Option<Timestamp>) -> Duration {
@@ -53,10 +72,10 @@ impl Context {
         let Some(mut unsaid) = memory.unsaid.take() else {
             return credential;
         };
-        if unsaid.stored != credential.status {
+        if !unsaid.is_still_to_be_said(credential.status.as_ref()) {
             self.remember(&credential, memory.clone());
             // It was taken, and the answer got lost.
-            if credential.status.as_ref() == Some(&unsaid.status) {
+            if is_same(credential.status.as_ref(), &unsaid.status) {
                 self.tell_all(&credential, &unsaid.transitions).await;
             }
             return credential;
@@ -65,15 +84,16 @@ impl Context {
         known.status = Some(unsaid.status.clone());
         if unsaid.rest(None).is_zero() {
             unsaid.pause = (unsaid.pause * 2).min(PAUSE.1);
-            // What comes of it is in the recollection.
-            let _ = self.try_to_say(&known, memory, *unsaid).await;
+            // By its version: another replica may have written since, which the watch has not shown yet.
+            let _ = self.try_to_say(&known, memory, *unsaid, true).await;
         } else {
             memory.unsaid = Some(unsaid);
         }
         Arc::new(known)
     }
 
-    /// Writes a status and tells people of transitions; later, where the API server does not take it.
+    /// Writes a status and tells people of transitions; later, where the API server does not take it. Unless it `counts`, it
+    /// is forgotten then.
     ///
     /// # Errors
     /// When to look again, where it was not taken.
@@ -83,7 +103,15 @@ impl Context {
         mut memory: Memory,
         status: CredentialStatus,
         transitions: impl IntoIterator<Item = Transition>,
+        counts: bool,
     ) -> Result<(), Action> {
+        if !counts {
+            self.write_status(credential, &status, false).await?;
+            self.tell_unsaid(credential, &mut memory).await;
+            let transitions: Vec<_> = transitions.into_iter().collect();
+            self.tell_all(credential, &transitions).await;
+            return Ok(());
+        }
         let before = memory.unsaid.take().map(|unsaid| *unsaid);
         let mut unsaid = before.unwrap_or_else(|| Unsaid {
             stored: credential.status.clone(),
@@ -94,9 +122,13 @@ impl Context {
         });
         unsaid.status = status;
         unsaid.transitions.extend(transitions);
-        let pause = unsaid.pause;
-        let said = self.try_to_say(credential, &mut memory, unsaid).await;
-        said.map_err(|()| Action::requeue(pause))
+        let too_many = unsaid.transitions.len().saturating_sub(TOLD);
+        unsaid.transitions.drain(..too_many);
+        let said = self.try_to_say(credential, &mut memory, unsaid, false);
+        said.await.map_err(|()| {
+            let rest = memory.unsaid.map(|unsaid| unsaid.rest(unsaid.due()));
+            Action::requeue(rest.unwrap_or(PAUSE.0))
+        })
     }
 
     async fn try_to_say(
@@ -104,8 +136,11 @@ impl Context {
         credential: &IntegrationCredential,
         memory: &mut Memory,
         mut unsaid: Unsaid,
+        only_this_version: bool,
     ) -> Result<(), ()> {
-        let written = self.write_status(credential, &unsaid.status, false).await;
+        let written = self
+            .write_status(credential, &unsaid.status, only_this_version)
+            .await;
         // The version of what was written is in the recollection.
         let recalled = self.recall(credential);
         memory.status_version = recalled.status_version.or(memory.status_version.take());
@@ -119,6 +154,14 @@ impl Context {
         self.remember(credential, memory.clone());
         self.tell_all(credential, &unsaid.transitions).await;
         Ok(())
+    }
+
+    /// Tells what was to be told with a status that was not taken, now that one was which builds on it.
+    pub async fn tell_unsaid(&self, credential: &IntegrationCredential, memory: &mut Memory) {
+        if let Some(unsaid) = memory.unsaid.take() {
+            self.remember(credential, memory.clone());
+            self.tell_all(credential, &unsaid.transitions).await;
+        }
     }
 
     async fn tell_all(&self, credential: &IntegrationCredential, transitions: &[Transition]) {

@@ -107,13 +107,14 @@ impl ControlPlane {
             deadline,
         )
         .await?;
-        self.bring_up_node(deadline).await
+        self.bring_up_node().await
     }
 
-    async fn bring_up_node(&mut self, deadline: Instant) -> Result<()> {
+    async fn bring_up_node(&mut self) -> Result<()> {
         let Some(node) = self.node.clone() else {
             return Ok(());
         };
+        let deadline = Instant::now() + READY_WITHIN;
         self.spawn("containerd", node.containerd())?;
         let socket = node.containerd_socket();
         while UnixStream::connect(&socket).await.is_err() {

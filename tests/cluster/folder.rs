@@ -78,7 +78,10 @@ fn sweep() {
             continue;
         }
         kill_recorded(&entry.path());
-        remove_groups(&entry.file_name().to_string_lossy());
+        // The folder is the only one that knows their name: the next start tries again.
+        if !remove_groups(&entry.file_name().to_string_lossy()) {
+            continue;
+        }
         if fs::remove_dir_all(entry.path()).is_ok() {
             say!(
                 "removed {}, which a killed run had left",

@@ -79,12 +79,38 @@ pub(crate) fn check() -> Result<()> {
         "a node needs programs that are not there; install them: apt-get install --no-install-recommends {}",
         missing.join(" ")
     );
+    let isolated = Command::new("unshare")
+        .args([
+            "--net",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "mount",
+        ])
+        .args(["-t", "tmpfs", "tmpfs", "/run"])
+        .output();
+    ensure!(
+        isolated.is_ok_and(|output| output.status.success()) && cgroups_can_be_made(),
+        "a node needs to make kernel namespaces and control groups, which is not allowed here"
+    );
     let filesystems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
     ensure!(
         filesystems.lines().any(|line| line.ends_with("overlay")),
         "a node needs the file system overlay, which this kernel does not have"
     );
     Ok(())
+}
+
+/// By making one.
+fn cgroups_can_be_made() -> bool {
+    let groups = ControlGroups::of(&format!("tokenward-check-{}", std::process::id()));
+    let made = |folder: &PathBuf| {
+        fs::create_dir(folder)
+            .and_then(|()| fs::remove_dir(folder))
+            .is_ok()
+    };
+    groups.folders.iter().all(made)
 }
 
 /// Why a run inside of the namespaces ended.
@@ -228,12 +254,11 @@ impl ControlGroups {
     }
 }
 
-/// Removes the control groups that a killed run left.
-pub(crate) fn remove_groups(name: &str) {
-    for folder in ControlGroups::of(name).folders {
-        // Busy ones belong to processes that are dying; the next start tries again.
-        let _ = remove_group(&folder);
-    }
+/// Removes the control groups that a killed run left. Whether none is left: busy ones belong to processes that are dying.
+pub(crate) fn remove_groups(name: &str) -> bool {
+    let folders = ControlGroups::of(name).folders.into_iter();
+    let left = folders.filter(|folder| remove_group(folder).is_err());
+    left.count() == 0
 }
 
 /// Removes a control group from its leaves up; its files are the kernel's and go with the folder.

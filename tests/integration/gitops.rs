@@ -77,7 +77,7 @@ async fn a_seed_that_is_unsealed_anew_is_not_presented_again() {
     let after = fixture.secrets().get("alice-seed").await.unwrap();
     assert_ne!(before.uid(), after.uid());
     eventually("a look at the seed", async || {
-        operator.log().contains("CheckSeed").then_some(())
+        operator.log().contains("check_seed").then_some(())
     })
     .await;
     ask(&fixture, "with the same seed").await;

@@ -127,7 +127,7 @@ async fn a_restart_with_nothing_due_writes_nothing_and_reads_no_object() {
 fn waits(operator: &Operator) -> usize {
     let log = operator.log();
     log.lines()
-        .filter(|line| line.contains("\"planned\"") && line.contains("Wait("))
+        .filter(|line| line.contains("\"planned\"") && line.contains("\"decision\":\"wait\""))
         .count()
 }
 
@@ -158,7 +158,7 @@ async fn a_request_acts_once_although_the_status_cannot_say_so() {
     }
     for name in ["alice", "ci"] {
         let written = Calls::to(Method::PATCH, status).named(name);
-        proxy.wait_for(&written, proxy.count(&written) + 4).await;
+        proxy.wait_for(&written, proxy.count(&written) + 3).await;
     }
     assert_eq!(fixture.oauth.request_count(), before + 2);
     refused.remove();
@@ -172,4 +172,32 @@ async fn a_request_acts_once_although_the_status_cannot_say_so() {
             .await;
     }
     assert_eq!(fixture.oauth.request_count(), before + 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_refused_status_had_to_tell_is_told_later_and_once() {
+    let fixture = Fixture::new("toldlate", HOUR).await;
+    let proxy = fixture.proxy().await;
+    let _operator = fixture.operator_through(&proxy, &[]);
+    // The first one, which says that it was seen, is taken.
+    let written = Calls::to(Method::PATCH, "integrationcredentials/status").named("ci");
+    let refused = proxy.inject(written.clone().after(1), Fault::Answer(500));
+    fixture.machine("ci", json!({})).await;
+    proxy.wait_for(&written, 4).await;
+    assert_eq!(fixture.oauth.request_count(), 1);
+    refused.remove();
+    fixture.ready("ci").await;
+    let told = || async {
+        let events = fixture.events().await;
+        events
+            .iter()
+            .filter(|e| e.contains("a token was obtained"))
+            .count()
+    };
+    eventually("the event", async || (told().await > 0).then_some(())).await;
+    // Another look would tell it again, if it did.
+    fixture.ask("ci", "again").await;
+    fixture.generation("ci", 2).await;
+    assert_eq!(told().await, 1);
+    assert_eq!(fixture.oauth.request_count(), 2);
 }

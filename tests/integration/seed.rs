@@ -40,7 +40,7 @@ async fn an_edit_without_a_new_refresh_token_changes_nothing() {
         .await
         .unwrap();
     eventually("a look at the seed", async || {
-        operator.log().contains("CheckSeed").then_some(())
+        operator.log().contains("check_seed").then_some(())
     })
     .await;
     eventually("the read of it", async || {
@@ -53,7 +53,7 @@ async fn an_edit_without_a_new_refresh_token_changes_nothing() {
     // Written again with the same token and a final line feed: the same authorization.
     fixture.reseed("alice", &format!("{seed}\n")).await;
     eventually("two looks", async || {
-        (operator.log().matches("CheckSeed").count() >= 2).then_some(())
+        (operator.log().matches("check_seed").count() >= 2).then_some(())
     })
     .await;
     assert_eq!(audit.writes(), Vec::<String>::new());

@@ -197,3 +197,30 @@ fn the_group_of_the_volume_is_handed_on_to_the_files() {
     assert_eq!(folder.permissions().mode() & 0o7777, 0o2755);
     assert_eq!(fs::metadata(root.join("token")).unwrap().gid(), group);
 }
+
+#[test]
+fn a_link_of_somebody_else_leads_nowhere_and_what_it_led_to_stays() {
+    for target in ["absolute", "..", "../victim", "..data", "file"] {
+        let dir = tempfile::tempdir().unwrap();
+        let victim = dir.path().join("victim");
+        fs::create_dir(&victim).unwrap();
+        fs::write(victim.join("work"), "mine").unwrap();
+        let root = dir.path().join("files");
+        fs::create_dir(&root).unwrap();
+        fs::write(root.join(MARK), "team/alice").unwrap();
+        let to = if target == "absolute" {
+            victim.as_path()
+        } else {
+            Path::new(target)
+        };
+        symlink(to, root.join(DATA)).unwrap();
+        let mut directory = claim(&root);
+        assert!(
+            directory.show(&data(&[("token", "1")])).unwrap(),
+            "{target}"
+        );
+        assert_eq!(fs::read_to_string(root.join("token")).unwrap(), "1");
+        assert!(directory.retired.is_empty(), "{target}");
+        assert!(victim.join("work").exists());
+    }
+}
