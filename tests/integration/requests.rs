@@ -156,10 +156,11 @@ async fn a_request_acts_once_although_the_status_cannot_say_so() {
     for name in ["alice", "ci"] {
         fixture.ask(name, "now").await;
     }
-    for name in ["alice", "ci"] {
+    let again = async |name| {
         let written = Calls::to(Method::PATCH, status).named(name);
         proxy.wait_for(&written, proxy.count(&written) + 3).await;
-    }
+    };
+    tokio::join!(again("alice"), again("ci"));
     assert_eq!(fixture.oauth.request_count(), before + 2);
     refused.remove();
     for name in ["alice", "ci"] {
