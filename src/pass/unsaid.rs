@@ -21,6 +21,9 @@ use crate::{
 /// status, of thousands of credentials perhaps.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 
+/// The pause where something is overdue.
+const OVERDUE: Duration = Duration::from_secs(1);
+
 /// How many events are kept for later: the newest.
 const TOLD: usize = 16;
 
@@ -52,12 +55,14 @@ impl Unsaid {
         }
     }
 
-    /// How long until it is written again, or until `due`, where that is sooner.
+    /// How long until it is written again, or until `due`, where that is sooner. What is overdue is no reason to look
+    /// again without a pause: it may stay so.
     #[must_use]
     pub fn rest(&self, due: Option<Timestamp>) -> Duration {
         let rest = self.pause.saturating_sub(Moment::now().elapsed(self.tried));
         let until = due.map(|due| Duration::try_from(due.duration_since(clock::now())));
-        rest.min(until.map_or(Duration::MAX, Result::unwrap_or_default))
+        let until = until.map(|until| until.unwrap_or_default().max(OVERDUE));
+        rest.min(until.unwrap_or(Duration::MAX))
     }
 }
 
@@ -168,5 +173,26 @@ impl Context {
         for transition in transitions {
             self.tell(credential, transition).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_overdue_shortens_the_pause_and_does_not_take_it_away() {
+        let unsaid = Unsaid {
+            stored: None,
+            status: CredentialStatus::default(),
+            transitions: Vec::new(),
+            tried: Moment::now(),
+            pause: PAUSE.1,
+        };
+        let now = clock::now();
+        assert_eq!(unsaid.rest(Some(now - PAUSE.1)), OVERDUE);
+        let soon = unsaid.rest(Some(now + 10 * OVERDUE));
+        assert!(soon > OVERDUE && soon <= 10 * OVERDUE, "{soon:?}");
+        assert!(unsaid.rest(None) > 10 * OVERDUE);
     }
 }
