@@ -9,10 +9,8 @@ use std::{
 
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{Patch, PatchParams},
     runtime::{controller::Action, reflector::ObjectRef},
 };
-use serde_json::json;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
@@ -27,7 +25,7 @@ use crate::{
     provider::Resolver,
     queue::Queue,
     refresh::Tools,
-    request::{RequestError, bounded, optional},
+    request::{RequestError, optional},
     status,
     tell::Teller,
 };
@@ -208,26 +206,10 @@ impl Context {
         status: &CredentialStatus,
         only_this_version: bool,
     ) -> Result<(), Action> {
-        let api: Api<IntegrationCredential> = Api::namespaced(
-            self.client.clone(),
-            &credential.namespace().unwrap_or_default(),
-        );
-        let mut patch = json!({
-            "apiVersion": IntegrationCredential::api_version(&()),
-            "kind": IntegrationCredential::kind(&()),
-            // The UID keeps it from another credential of the same name.
-            "metadata": {"name": credential.name_any(), "uid": credential.uid()},
-            "status": status,
-        });
-        if only_this_version {
-            patch["metadata"]["resourceVersion"] = json!(credential.resource_version());
-        }
-        let params = PatchParams::apply(MANAGER).force();
-        let name = credential.name_any();
-        match bounded(api.patch_status(&name, &params, &Patch::Apply(&patch))).await {
-            Ok(stored) => {
+        match status::write(&self.client, credential, status, only_this_version).await {
+            Ok(version) => {
                 let mut memory = self.recall(credential);
-                memory.status_version = stored.resource_version();
+                memory.status_version = version;
                 memory.status_written = Some(Moment::now());
                 self.remember(credential, memory);
                 Ok(())

@@ -1,6 +1,8 @@
 //! Two credentials with one refresh token: at a provider that replaces refresh tokens, the refresh of one spends the
 //! token of the other. The one that came later does not present it.
 
+use std::borrow::Borrow;
+
 use kube::ResourceExt;
 
 use crate::{
@@ -14,21 +16,20 @@ use crate::{
 ///
 /// # Errors
 /// `SeedInUse`, with the credential whose refresh token it is.
-pub fn check<'a>(
+pub fn check<O: Borrow<IntegrationCredential>>(
     credential: &IntegrationCredential,
     seed: &Seed,
     description: &Description,
-    others: impl IntoIterator<Item = &'a IntegrationCredential>,
+    others: impl FnOnce() -> Vec<O>,
 ) -> Result<(), Failure> {
     // A code is taken once, whatever becomes of refresh tokens.
     let can_be_shared = description.rotation() == Rotation::Never && !seed.authorization.is_code();
     if can_be_shared || has_presented(credential, seed) {
         return Ok(());
     }
-    match others
-        .into_iter()
-        .find(|other| comes_first(other, credential, seed))
-    {
+    let others = others();
+    let mut others = others.iter().map(Borrow::borrow);
+    match others.find(|other| comes_first(other, credential, seed)) {
         Some(owner) => Err(Failure::new(
             Reason::SeedInUse,
             explain::seed_in_use(credential, owner),
@@ -126,7 +127,7 @@ mod tests {
             resource_version: None,
         };
         let description = serde_json::from_value(provider).unwrap();
-        check(credential, &seed, &description, others)
+        check(credential, &seed, &description, || others.iter().collect())
             .err()
             .map(|f| f.message)
     }
@@ -195,8 +196,8 @@ mod tests {
             credential("b", "seed", 2, None),
         );
         let never = serde_json::from_value(json!({"rotation": "Never"})).unwrap();
-        assert!(check(&younger, &seed, &never, [&older]).is_err());
-        assert!(check(&older, &seed, &never, [&younger]).is_ok());
+        assert!(check(&younger, &seed, &never, || vec![&older]).is_err());
+        assert!(check(&older, &seed, &never, || vec![&younger]).is_ok());
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod provider;
 mod said;
 mod scopes;
 mod suspension;
+mod write;
 
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ use self::conditions::{Setter, set_conditions, set_rejected_condition, set_seed_
 pub use self::{
     events::{Transition, noticed, transitions},
     provider::{ProviderSight, with_provider},
+    write::write,
 };
 
 /// The condition that says whether the Secret holds a usable token.

@@ -1,6 +1,9 @@
 //! Which credentials a change concerns: exactly those that use what has changed, and need it.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
@@ -17,26 +20,71 @@ use crate::{
     spread::User,
 };
 
-/// The credentials that a Secret belongs to, that are made from it, or that may wait for its name.
-#[must_use]
-pub fn of_secret(
-    credentials: &Store<IntegrationCredential>,
-    secret: &PartialObjectMeta<Secret>,
-) -> Vec<ObjectRef<IntegrationCredential>> {
-    let namespace = secret.namespace().unwrap_or_default();
-    let owner = secret.labels().get(CREDENTIAL_LABEL);
-    let name = secret.name_any();
-    let users = users(credentials, |credential| {
-        credential.namespace().as_deref() == Some(&namespace)
-            // Left behind by one that is gone, it may be what another one waits for.
-            && (credential.made_from() == Some(&name) || credential.target_name() == name)
-    });
-    let owner = owner.map(|owner| ObjectRef::new(owner).within(&namespace));
-    users
-        .into_iter()
-        .map(|(user, _)| user)
-        .chain(owner)
-        .collect()
+/// Which credentials name a Secret, without going through all of them at each change of one.
+#[derive(Default)]
+pub struct Named {
+    /// By namespace and name of a Secret that is not called like its credential: the names of credentials.
+    users: Mutex<HashMap<(String, String), Vec<String>>>,
+}
+
+impl Named {
+    /// Takes note of what a credential names.
+    pub fn notice(&self, credential: &IntegrationCredential) {
+        let namespace = credential.namespace().unwrap_or_default();
+        let name = credential.name_any();
+        let target = credential.target_name();
+        let named = [credential.made_from(), Some(target.as_str())];
+        let mut users = self.lock();
+        for secret in named.into_iter().flatten().filter(|s| *s != name) {
+            let key = (namespace.clone(), secret.to_owned());
+            let users = users.entry(key).or_default();
+            if !users.contains(&name) {
+                users.push(name.clone());
+            }
+        }
+    }
+
+    /// The credentials that a Secret belongs to, that are made from it, or that may wait for its name.
+    #[must_use]
+    pub fn of_secret(
+        &self,
+        credentials: &Store<IntegrationCredential>,
+        secret: &PartialObjectMeta<Secret>,
+    ) -> Vec<ObjectRef<IntegrationCredential>> {
+        let namespace = secret.namespace().unwrap_or_default();
+        let owner = secret.labels().get(CREDENTIAL_LABEL);
+        let name = secret.name_any();
+        let names_it = |user: &ObjectRef<IntegrationCredential>| {
+            credentials.get(user).is_some_and(|credential| {
+                // Left behind by one that is gone, it may be what another one waits for.
+                credential.made_from() == Some(&name) || credential.target_name() == name
+            })
+        };
+        let place = |user: &String| ObjectRef::new(user).within(&namespace);
+        let key = (namespace.clone(), name.clone());
+        let mut users = self.lock();
+        let of_other_names = users.get_mut(&key).map_or_else(Vec::new, |named| {
+            // Those that are gone, or name another one by now.
+            named.retain(|user| names_it(&place(user)));
+            named.iter().map(place).collect()
+        });
+        if of_other_names.is_empty() {
+            users.remove(&key);
+        }
+        drop(users);
+        let of_its_name = Some(place(&name)).filter(names_it);
+        let owner = owner.map(place);
+        of_other_names
+            .into_iter()
+            .chain(of_its_name)
+            .chain(owner)
+            .collect()
+    }
+
+    /// It is never left half changed, so a panic elsewhere does not make it unusable.
+    fn lock(&self) -> MutexGuard<'_, HashMap<(String, String), Vec<String>>> {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The failing credentials whose provider object names this Secret of its namespace as its client's. One that works
@@ -248,11 +296,44 @@ mod tests {
         assert_eq!(of("client"), ["fails"]);
         assert_eq!(of("other"), ["elsewhere"]);
         assert_eq!(of("unknown"), Vec::<String>::new());
-        let seed = of_secret(&credentials, &secret("works-seed", &json!({})));
-        assert_eq!(seed, [ObjectRef::new("works").within("ns")]);
-        assert_eq!(of_secret(&credentials, &secret("client", &json!({}))), []);
         let users = of_provider(&credentials, ProviderKind::OAuthProvider, "p", Some("ns"));
         assert_eq!(names(users), ["fails", "works"]);
+    }
+
+    #[test]
+    fn a_secret_concerns_those_who_name_it_now() {
+        let (credentials, mut writer) = reflector::store();
+        let named = Named::default();
+        let mut see = |event: watcher::Event<IntegrationCredential>| {
+            writer.apply_watcher_event(&event);
+            if let watcher::Event::Apply(one) | watcher::Event::Delete(one) = &event {
+                named.notice(one);
+            }
+        };
+        let of = |name: &str, labels: Value| {
+            let users = named.of_secret(&credentials, &secret(name, &labels));
+            users.into_iter().map(|u| u.name).collect::<Vec<_>>()
+        };
+        let (alice, bob) = (credential("alice", "p", 0), credential("bob", "p", 0));
+        let mut shares = credential("shares", "p", 0);
+        let source = shares.spec.oauth2.as_mut().unwrap();
+        source.seed_secret_ref = alice.oauth2().seed_secret_ref.clone();
+        for one in [&alice, &alice, &bob, &shares] {
+            see(watcher::Event::Apply(one.clone()));
+        }
+        assert_eq!(of("alice-seed", json!({})), ["alice", "shares"]);
+        // The name of its target, whoever made it; and what says whose it is.
+        assert_eq!(of("bob", json!({})), ["bob"]);
+        assert_eq!(of("x", json!({CREDENTIAL_LABEL: "gone"})), ["gone"]);
+        assert!(of("client", json!({})).is_empty());
+        see(watcher::Event::Delete(alice));
+        let mut other = shares.clone();
+        let source = other.spec.oauth2.as_mut().unwrap();
+        source.seed_secret_ref.as_mut().unwrap().name = "other-seed".to_owned();
+        see(watcher::Event::Apply(other));
+        assert!(of("alice-seed", json!({})).is_empty());
+        assert_eq!(of("other-seed", json!({})), ["shares"]);
+        assert_eq!(named.lock().len(), 2);
     }
 
     #[test]

@@ -43,7 +43,7 @@ use crate::{
     reconcile::{error_policy, guarded},
     refresh::Tools,
     spread::spread,
-    users,
+    users::{self, Named},
     watch::{Filled, Shared, observed, share, wanted, watched, watched_metadata},
 };
 
@@ -109,7 +109,9 @@ pub(super) async fn control(
         queue,
         (&config.identity, attempts),
     ));
-    let of_secret = credentials.clone();
+    let named = Arc::new(Named::default());
+    let (noticed, of_secret) = (Arc::clone(&named), credentials.clone());
+    let credential_stream = credential_stream.inspect_ok(move |credential| noticed.notice(credential));
     let concerned = select_all([
         provider_users(next_providers(), &providers, &credentials),
         provider_users(cluster_stream, &platform.cluster_providers, &credentials),
@@ -127,7 +129,7 @@ pub(super) async fn control(
     let controller = Controller::for_stream(credential_stream, credentials)
         .with_config(Concurrency::default().concurrency(CONCURRENCY))
         .watches_stream(credential_secrets, move |secret| {
-            users::of_secret(&of_secret, &secret)
+            named.of_secret(&of_secret, &secret)
         })
         .watches_stream(leases, |lease| wanted(&lease))
         .reconcile_on(spread(concerned))

@@ -36,9 +36,13 @@ pub struct Observer {
 struct Seen {
     namespaces: HashMap<String, (Option<Moment>, Stopwatches)>,
     wants: HashMap<Key, BTreeMap<String, u64>>,
+    /// The names of the holds of each credential that has any.
+    holds: HashMap<Key, HashSet<String>>,
     gates: HashMap<Key, SeenGate>,
     /// Who waits for holds of a credential to go.
-    waiting: HashMap<Key, Vec<Arc<Notify>>>,
+    waiting: Told,
+    /// Who waits to see a change of a credential's gate.
+    watching: Told,
     /// While a watch begins anew: what it has delivered so far.
     relisted: HashMap<Option<String>, HashSet<(String, String)>>,
 }
@@ -67,9 +71,17 @@ pub enum GateSight {
 /// held, and left to it.
 pub const STUCK_AFTER: Duration = Duration::from_secs(5);
 
-/// Told when a hold of one credential may have changed.
+/// How long the watch may take to bring a change of a gate that was made just now. It brings it in milliseconds, or is
+/// broken.
+const SHOWN_WITHIN: Duration = Duration::from_millis(500);
+
+/// Those who are told of changes, by the credential.
+type Told = HashMap<Key, Vec<Arc<Notify>>>;
+
+/// Told when a hold of one credential, or its gate, may have changed.
 pub struct Listener<'a> {
     observer: &'a Observer,
+    of: fn(&mut Seen) -> &mut Told,
     key: Key,
     notify: Arc<Notify>,
 }
@@ -84,10 +96,11 @@ impl Listener<'_> {
 impl Drop for Listener<'_> {
     fn drop(&mut self) {
         let mut seen = self.observer.lock();
-        if let Some(waiting) = seen.waiting.get_mut(&self.key) {
+        let told = (self.of)(&mut seen);
+        if let Some(waiting) = told.get_mut(&self.key) {
             waiting.retain(|other| !Arc::ptr_eq(other, &self.notify));
             if waiting.is_empty() {
-                seen.waiting.remove(&self.key);
+                told.remove(&self.key);
             }
         }
     }
@@ -101,16 +114,49 @@ impl Observer {
 
     /// Listens to the holds of a credential.
     pub fn listen(&self, namespace: &str, credential: &str) -> Listener<'_> {
+        self.listen_to(|seen| &mut seen.waiting, namespace, credential)
+    }
+
+    fn listen_to(
+        &self,
+        of: fn(&mut Seen) -> &mut Told,
+        namespace: &str,
+        credential: &str,
+    ) -> Listener<'_> {
         let key = (namespace.to_owned(), credential.to_owned());
         let notify = Arc::new(Notify::new());
         let mut seen = self.lock();
-        let waiting = seen.waiting.entry(key.clone()).or_default();
+        let waiting = of(&mut seen).entry(key.clone()).or_default();
         waiting.push(Arc::clone(&notify));
         Listener {
             observer: self,
+            of,
             key,
             notify,
         }
+    }
+
+    /// Whether the watch alone tells that nobody holds a credential whose gate was written in this version, as well as a list
+    /// of its holds would: a watch brings changes in the order in which they were made, so with the gate as it was closed it
+    /// has brought every hold that was created before, and whoever creates one later finds the gate closed. False where it
+    /// does not tell in time, or tells of a hold: then there is something to list.
+    pub async fn shows_no_hold_behind(
+        &self,
+        namespace: &str,
+        credential: &str,
+        gate: &Version,
+    ) -> bool {
+        let listener = self.listen_to(|seen| &mut seen.watching, namespace, credential);
+        let shown = async {
+            loop {
+                if let Some(is_free) = self.lock().tells_of(namespace, &listener.key, gate) {
+                    return is_free;
+                }
+                listener.changed().await;
+            }
+        };
+        let shown = tokio::time::timeout(SHOWN_WITHIN, shown).await;
+        shown.unwrap_or(false)
     }
 
     /// The stopwatches of a namespace, as of now.
@@ -178,7 +224,10 @@ impl Observer {
         match event {
             Event::Apply(lease) => seen.add(lease),
             Event::Delete(lease) => seen.remove(lease),
-            Event::Init => drop(seen.relisted.remove(&scope.map(str::to_owned))),
+            Event::Init => drop(
+                seen.relisted
+                    .insert(scope.map(str::to_owned), HashSet::new()),
+            ),
             Event::InitApply(lease) => {
                 let relisted = seen.relisted.entry(scope.map(str::to_owned)).or_default();
                 relisted.insert((lease.namespace().unwrap_or_default(), lease.name_any()));
@@ -233,13 +282,17 @@ impl Seen {
                     is_open: wire::holder_identity(lease).is_empty(),
                     since: Moment::now(),
                 };
+                tell(&self.watching, &key);
                 self.gates.insert(key, gate);
             }
             return;
         }
         self.stopwatches(&key.0).see_hold(&wire::seen_hold(lease));
         match role {
-            HOLD => self.tell(&key),
+            HOLD => {
+                tell(&self.waiting, &key);
+                self.holds.entry(key).or_default().insert(name);
+            }
             _ => {
                 if let Some(generation) = wire::generation(lease) {
                     let wants = self.wants.entry(key).or_default();
@@ -268,7 +321,21 @@ impl Seen {
                 self.wants.remove(key);
             }
         }
-        self.tell(key);
+        if let Some(holds) = self.holds.get_mut(key) {
+            holds.remove(name);
+            if holds.is_empty() {
+                self.holds.remove(key);
+            }
+        }
+        tell(&self.waiting, key);
+    }
+
+    /// Whether nobody holds a credential, seen after its gate was written in this version; `None`: that is not seen yet.
+    fn tells_of(&self, namespace: &str, key: &Key, gate: &Version) -> Option<bool> {
+        let begins_anew = [None, Some(namespace.to_owned())].map(|s| self.relisted.contains_key(&s));
+        let seen = self.gates.get(key)?;
+        let is_shown = begins_anew == [false; 2] && seen.version == *gate;
+        is_shown.then(|| !self.holds.contains_key(key))
     }
 
     /// What was there before a watch began anew and is not now went unseen.
@@ -288,17 +355,20 @@ impl Seen {
             wants.retain(|name, _| is_there(namespace, name));
         }
         self.wants.retain(|_, wants| !wants.is_empty());
+        for ((namespace, _), holds) in &mut self.holds {
+            holds.retain(|name| is_there(namespace, name));
+        }
+        self.holds.retain(|_, holds| !holds.is_empty());
         self.gates
             .retain(|(namespace, credential), _| is_there(namespace, &wire::gate_name(credential)));
-        for waiting in self.waiting.values().flatten() {
-            waiting.notify_one();
-        }
+        let all = self.waiting.values().chain(self.watching.values());
+        all.flatten().for_each(|waiting| waiting.notify_one());
     }
+}
 
-    fn tell(&self, key: &Key) {
-        for waiting in self.waiting.get(key).into_iter().flatten() {
-            waiting.notify_one();
-        }
+fn tell(told: &Told, key: &Key) {
+    for waiting in told.get(key).into_iter().flatten() {
+        waiting.notify_one();
     }
 }
 

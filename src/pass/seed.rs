@@ -1,6 +1,6 @@
 //! The seed of a credential: whether it holds something new, and what may be presented of it.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use kube::ResourceExt;
 
@@ -87,8 +87,7 @@ impl Context {
             GrantType::JwtBearer => self.seed(credential).await,
             GrantType::RefreshToken => {
                 let seed = self.seed(credential).await?;
-                let others = self.caches.credentials.state();
-                let others = others.iter().map(Arc::as_ref);
+                let others = || self.caches.credentials.state();
                 shared::check(credential, &seed, description, others)?;
                 Ok(seed)
             }

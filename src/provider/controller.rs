@@ -15,7 +15,6 @@ use std::{
 use futures::{FutureExt, Stream, StreamExt};
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{Patch, PatchParams},
     runtime::{
         Controller,
         controller::{Action, Config as Concurrency},
@@ -23,7 +22,6 @@ use kube::{
         watcher,
     },
 };
-use serde_json::json;
 use tracing::Instrument;
 
 use super::{Found, Resolver, judged};
@@ -34,10 +32,10 @@ use crate::{
     },
     cache::is_stale,
     clock::{self, Moment},
-    context::MANAGER,
     plan::{RECHECK, fraction},
     refresh::Tools,
-    request::{RequestError, bounded},
+    request::RequestError,
+    status,
     telemetry::span,
     tell::Teller,
     watch::Filled,
@@ -308,17 +306,8 @@ where
     /// Returns the object's version.
     async fn write(&self, object: &K, status: &ProviderStatus) -> Result<Option<String>, Duration> {
         const SOON: Duration = Duration::from_secs(2);
-        let api = object.api(self.client.clone());
-        let patch = json!({
-            "apiVersion": K::api_version(&()),
-            "kind": K::kind(&()),
-            // The UID keeps it from another object of the same name.
-            "metadata": {"name": object.name_any(), "uid": object.uid()},
-            "status": status,
-        });
-        let (name, params) = (object.name_any(), PatchParams::apply(MANAGER).force());
-        match bounded(api.patch_status(&name, &params, &Patch::Apply(&patch))).await {
-            Ok(stored) => Ok(stored.resource_version()),
+        match status::write(&self.client, object, status, false).await {
+            Ok(version) => Ok(version),
             // Gone, or made again: its own event follows.
             Err(RequestError::NotFound | RequestError::Conflict) => Err(RECHECK),
             Err(error @ RequestError::Refused(_)) => {

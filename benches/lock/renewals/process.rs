@@ -24,8 +24,17 @@ pub fn own_cpu() -> Duration {
 
 /// The memory that a process keeps, in MiB: `VmRSS` of proc(5).
 pub fn memory(process: u32) -> f64 {
+    mebibytes(process, "VmRSS:")
+}
+
+/// The most that it has kept so far: `VmHWM` of proc(5).
+pub fn peak(process: u32) -> f64 {
+    mebibytes(process, "VmHWM:")
+}
+
+fn mebibytes(process: u32, field: &str) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let line = status.lines().find(|line| line.starts_with(field));
     let kibibytes = line.unwrap().split_whitespace().nth(1).unwrap();
     kibibytes.parse::<f64>().unwrap() / 1024.0
 }

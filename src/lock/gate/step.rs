@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use super::{Gate, entry::new_lease};
 use crate::{
     lock::{
-        protocol::{Answer, GateState, Version, WriterAsk},
+        protocol::{Answer, GateState, SeenHold, Version, WriterAsk},
         wire,
     },
     request::{RequestError, answer},
@@ -61,8 +61,7 @@ impl Gate {
                 self.writer.on_written(answer);
             }
             WriterAsk::ListHolds => {
-                let listed = self.leases.holds(&self.credential.name_any()).await;
-                let listed = match listed {
+                let listed = match self.list_holds(&namespace).await {
                     Ok(listed) => Some(listed),
                     Err(RequestError::Refused(error)) => return Err(RequestError::Refused(error)),
                     Err(_) => None,
@@ -92,6 +91,20 @@ impl Gate {
         }
         self.breathe(is_unclear).await;
         Ok(())
+    }
+
+    /// The holds as they were when the gate had been closed, or later.
+    async fn list_holds(&self, namespace: &str) -> Result<Vec<SeenHold>, RequestError> {
+        let credential = self.credential.name_any();
+        if let Some(gate) = self.lease.as_ref().map(wire::version)
+            && self
+                .observer
+                .shows_no_hold_behind(namespace, &credential, &gate)
+                .await
+        {
+            return Ok(Vec::new());
+        }
+        self.leases.holds(&credential).await
     }
 
     /// An API server that does not answer is not asked all the time.

@@ -117,6 +117,12 @@ impl Fixture {
         Operator::start_in(variables, kubeconfig, &self.namespace, arguments)
     }
 
+    /// An operator for this namespace whose wall clock is ahead by so many seconds.
+    pub fn operator_ahead(&self, seconds: i64, arguments: &[&str]) -> Operator {
+        self.operated.store(true, Ordering::Relaxed);
+        Operator::start_ahead(seconds, &cluster().kubeconfig, &self.namespace, arguments)
+    }
+
     /// A proxy before the API server.
     pub async fn proxy(&self) -> Proxy {
         Proxy::start(administrator().await)

@@ -37,4 +37,4 @@ pub use prometheus::{Prometheus, monitoring_tool};
 pub use proxy::{Call, Calls, Fault, Proxy, Victim};
 pub use python::Python;
 pub use wait::{eventually, soon, within};
-pub use wall_clock::WallClock;
+pub use wall_clock::{WallClock, ahead};

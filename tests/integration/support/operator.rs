@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{WallClock, eventually};
+use super::{WallClock, ahead, eventually};
 
 /// A running operator.
 pub struct Operator {
@@ -43,6 +43,16 @@ impl Operator {
         arguments: &[&str],
     ) -> Self {
         Self::spawn(kubeconfig, namespace, arguments, clock.variables())
+    }
+
+    /// Starts one whose wall clock is ahead by so many seconds, with more `arguments`.
+    pub fn start_ahead(
+        seconds: i64,
+        kubeconfig: &Path,
+        namespace: &str,
+        arguments: &[&str],
+    ) -> Self {
+        Self::spawn(kubeconfig, namespace, arguments, ahead(seconds))
     }
 
     fn spawn(

@@ -24,6 +24,12 @@ fn library() -> PathBuf {
     library.clone()
 }
 
+/// What makes a process see a wall clock that is ahead by so many seconds for as long as it runs. It costs next to nothing.
+pub fn ahead(seconds: i64) -> Vec<(&'static str, PathBuf)> {
+    let ahead = seconds.to_string().into();
+    vec![("LD_PRELOAD", library()), ("TEST_WALL_CLOCK_AHEAD", ahead)]
+}
+
 /// The wall clock of the processes that were started with its [`WallClock::variables`].
 pub struct WallClock {
     folder: tempfile::TempDir,

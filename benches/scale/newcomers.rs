@@ -1,0 +1,34 @@
+//! New credentials while others are refreshed.
+
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, stream};
+use k8s_openapi::api::core::v1::Secret;
+use kube::runtime::wait::await_condition;
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::support::Fixture;
+
+/// How often one comes.
+const EVERY: Duration = Duration::from_millis(400);
+
+/// Creates one after the other while `going_on`. How long each waited for its Secret, the shortest first.
+pub async fn arrive(fixture: &Fixture, going_on: impl Fn() -> bool) -> Vec<Duration> {
+    let times = stream::unfold(0, async |number| {
+        sleep(EVERY).await;
+        going_on().then_some((number, number + 1))
+    });
+    let waits = times.map(async |number: usize| {
+        let name = format!("new-{number}");
+        let begun = Instant::now();
+        fixture.machine(&name, json!({})).await;
+        let there = |secret: Option<&Secret>| secret.is_some();
+        let found = await_condition(fixture.secrets(), &name, there);
+        found.await.unwrap();
+        begun.elapsed()
+    });
+    let mut waits: Vec<_> = waits.buffer_unordered(1000).collect().await;
+    waits.sort();
+    waits
+}
