@@ -4,10 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
 use kube::{
     ResourceExt,
-    core::PartialObjectMeta,
     runtime::reflector::{ObjectRef, Store},
 };
 
@@ -25,7 +23,10 @@ use crate::{
         controller::{ProviderObject, client_secrets},
         request_hash, unknown,
     },
-    secret::target::{REQUEST_HASH, TARGET_HASH, stays_otherwise, target_hash},
+    secret::{
+        seen::{SeenSecret, SeenSecrets},
+        target::target_hash,
+    },
     status::ProviderSight,
     watch::Filled,
 };
@@ -37,8 +38,8 @@ pub const LAG: Duration = Duration::from_secs(2);
 pub struct Caches {
     /// The credentials.
     pub credentials: Store<IntegrationCredential>,
-    /// The metadata of our Secrets and of those with the watch label.
-    pub secrets: Store<PartialObjectMeta<Secret>>,
+    /// Our Secrets and those with the watch label.
+    pub secrets: Arc<SeenSecrets>,
     /// The providers.
     pub providers: Store<OAuthProvider>,
     /// What all scopes share.
@@ -81,6 +82,50 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// Of one with nothing to do: what it would depend on, where that is asked for, and nothing that the watches have shown
+    /// since; `cached` is the version of the credential that they have shown.
+    pub fn settle(
+        &mut self,
+        credential: &IntegrationCredential,
+        inputs: Inputs,
+        cached: Option<&str>,
+    ) {
+        let status = credential.status.as_ref();
+        let failing = status.is_some_and(|s| s.refresh.as_ref().is_some_and(|r| r.failures > 0));
+        self.inputs = (failing || credential.copied().is_some()).then_some(inputs);
+        // While the watch stands still, the cached one must not be taken for what is.
+        if self.unsaid.is_none() && !is_stale(cached, self.status_version.as_deref()) {
+            (self.status_version, self.status_written) = (None, None);
+        }
+        let recorded = status.and_then(|s| s.target.as_ref()?.resource_version.as_deref());
+        let shown = |written: &mut Written| written.seen && recorded == Some(&written.version);
+        self.target.take_if(|written| shown(written));
+    }
+
+    /// Whether there is nothing to remember.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        let Self {
+            status_version,
+            status_written,
+            unsaid,
+            target,
+            conflict,
+            seed_version,
+            inputs,
+            again,
+            request_tried,
+            dead_tried,
+            not_before,
+            checked,
+        } = self;
+        let written = status_version.is_some() || status_written.is_some() || target.is_some();
+        let failed = unsaid.is_some() || conflict.is_some() || not_before.is_some();
+        let tried = request_tried.is_some() || dead_tried.is_some() || *again;
+        let looked_at = seed_version.is_some() || inputs.is_some() || checked.is_some();
+        !(written || failed || tried || looked_at)
+    }
+
     /// Whether the watch should have shown the status by now.
     #[must_use]
     pub fn status_is_late(&self) -> bool {
@@ -188,8 +233,8 @@ impl Caches {
         }
     }
 
-    fn secret(&self, namespace: &str, name: &str) -> Option<Arc<PartialObjectMeta<Secret>>> {
-        self.secrets.get(&ObjectRef::new(name).within(namespace))
+    fn secret(&self, namespace: &str, name: &str) -> Option<Arc<SeenSecret>> {
+        self.secrets.get(namespace, name)
     }
 
     /// Whether the target would not go or stay with its credential as the spec says now.
@@ -197,15 +242,12 @@ impl Caches {
     pub fn target_stays_otherwise(&self, credential: &IntegrationCredential) -> bool {
         let namespace = credential.namespace().unwrap_or_default();
         let found = self.secret(&namespace, &credential.target_name());
-        found.is_some_and(|found| stays_otherwise(&found.metadata, credential))
+        found.is_some_and(|found| found.stays_otherwise(credential))
     }
 
-    /// The metadata of a credential's grant.
+    /// A credential's grant.
     #[must_use]
-    pub fn grant(
-        &self,
-        credential: &IntegrationCredential,
-    ) -> Option<Arc<PartialObjectMeta<Secret>>> {
+    pub fn grant(&self, credential: &IntegrationCredential) -> Option<Arc<SeenSecret>> {
         let namespace = credential.namespace().unwrap_or_default();
         self.secret(&namespace, &credential.grant_name())
     }
@@ -214,10 +256,7 @@ impl Caches {
     #[must_use]
     pub fn inputs(&self, credential: &IntegrationCredential, found: Option<&Found>) -> Inputs {
         let namespace = credential.namespace().unwrap_or_default();
-        let version = |name: &str| {
-            self.secret(&namespace, name)
-                .and_then(|s| s.resource_version())
-        };
+        let version = |name: &str| self.secrets.version(&namespace, name);
         let mut watched = vec![credential.made_from().and_then(version)];
         if let Some(found) = found {
             let of_cluster = found.cluster.is_some();
@@ -243,7 +282,7 @@ impl Caches {
         if let Some(written) = &mut memory.target
             && let Some(found) = self.secret(&namespace, &credential.target_name())
         {
-            written.seen |= !is_stale(found.resource_version().as_deref(), Some(&written.version));
+            written.seen |= !is_stale(found.version.as_deref(), Some(&written.version));
         }
     }
 
@@ -260,15 +299,14 @@ impl Caches {
     pub fn seed_version(&self, credential: &IntegrationCredential) -> Option<String> {
         let namespace = credential.namespace().unwrap_or_default();
         let seed = credential.made_from()?;
-        self.secret(&namespace, seed)?.resource_version()
+        self.secrets.version(&namespace, seed)
     }
 
     /// The version of the Secret in the target's place, where it is watched.
     #[must_use]
     pub fn target_version(&self, credential: &IntegrationCredential) -> Option<String> {
         let namespace = credential.namespace().unwrap_or_default();
-        self.secret(&namespace, &credential.target_name())?
-            .resource_version()
+        self.secrets.version(&namespace, &credential.target_name())
     }
 
     /// The facts for [`crate::plan::plan`], handed to `decide` because they borrow.
@@ -289,12 +327,10 @@ impl Caches {
         let recorded = status.target.and_then(|t| t.resource_version);
         // What was written a moment ago was written for what is wanted.
         let late = memory.target.as_ref().is_some_and(Written::may_be_late);
-        let hash = target
-            .as_ref()
-            .and_then(|t| t.annotations().get(REQUEST_HASH));
+        let hash = target.as_ref().and_then(|t| t.request_hash.as_deref());
         let target_seen = match &target {
             Some(found) => target_change(
-                found.resource_version().as_deref(),
+                found.version.as_deref(),
                 recorded.as_deref(),
                 memory
                     .target
@@ -342,12 +378,10 @@ impl Caches {
             before != *inputs
         });
         let given_way = memory.conflict.as_ref().is_some_and(|conflict| {
-            *conflict != target.as_ref().and_then(|found| found.resource_version())
+            conflict.as_deref() != target.as_ref().and_then(|found| found.version.as_deref())
         });
         let wanted_target = target_hash(credential);
-        let target_noted = target
-            .as_ref()
-            .and_then(|t| t.annotations().get(TARGET_HASH));
+        let target_noted = target.as_ref().and_then(|t| t.target_hash.as_deref());
         let known = known_generation(credential.status.as_ref());
         let outcome_unknown = refresh
             .last_error
@@ -358,13 +392,9 @@ impl Caches {
         decide(&Facts {
             now: clock::now(),
             target: target_seen,
-            target_hash: if late {
-                wanted_hash
-            } else {
-                hash.map(String::as_str)
-            },
+            target_hash: if late { wanted_hash } else { hash },
             wanted_hash,
-            target_outdated: target.is_some() && !late && target_noted != wanted_target.as_ref(),
+            target_outdated: target.is_some() && !late && target_noted != wanted_target.as_deref(),
             has_default_lifetime: found
                 .and_then(|f| f.description.as_ref())
                 .is_some_and(|d| d.default_lifetime.is_some()),

@@ -53,7 +53,7 @@ pub struct Context {
     pub queue: Queue<ObjectRef<IntegrationCredential>>,
     teller: Teller,
     attempts: TaskTracker,
-    memory: Mutex<HashMap<String, Memory>>,
+    memory: Mutex<HashMap<String, Box<Memory>>>,
     under_way: Arc<Mutex<HashMap<String, Running>>>,
 }
 
@@ -283,7 +283,7 @@ impl Context {
     pub fn recall(&self, credential: &IntegrationCredential) -> Memory {
         let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let uid = credential.uid().unwrap_or_default();
-        memory.get(&uid).cloned().unwrap_or_default()
+        memory.get(&uid).map_or_else(Memory::default, |known| Memory::clone(known))
     }
 
     /// Remembers it.
@@ -300,7 +300,12 @@ impl Context {
                 .collect();
             memory.retain(|uid, _| there.contains(uid));
         }
-        memory.insert(credential.uid().unwrap_or_default(), what);
+        let uid = credential.uid().unwrap_or_default();
+        if what.is_blank() {
+            memory.remove(&uid);
+        } else {
+            memory.insert(uid, Box::new(what));
+        }
     }
 
     /// Forgets a credential that is gone.

@@ -218,7 +218,11 @@ impl Context {
             Err(failure) => return Ok(failed(failure)),
         };
         let grant_type = credential.oauth2().grant_type;
-        let seed = self.seed_of(&credential, &resolved.description).await;
+        let spent_seed = self.spent_seed(&credential, &resolved.description);
+        let seed = match &spent_seed {
+            Some(_) => Err(Failure::new(Reason::SeedNotFound, "")),
+            None => self.seed_of(&credential, &resolved.description).await,
+        };
         // A first start without a seed has nothing to close a gate for.
         let first = credential.status.as_ref().is_none_or(|s| s.token.is_none());
         let needs_seed = matches!(grant_type, GrantType::RefreshToken | GrantType::JwtBearer);
@@ -239,6 +243,7 @@ impl Context {
             credential: Arc::clone(&credential),
             resolved,
             seed,
+            spent_seed,
             asked,
             turn,
             waits_for: watch::Sender::default(),

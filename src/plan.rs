@@ -7,7 +7,7 @@ pub mod schedule;
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use crate::{
@@ -250,7 +250,15 @@ pub fn is_urgent(
     let margin = expiry
         .0
         .duration_since(next.map_or(facts.now, |next| next.0));
-    expiry.0.duration_since(facts.now) < margin / 2
+    expiry.0.duration_since(facts.now) < last_call(margin)
+}
+
+/// How long before its expiry a token comes before what is merely due: in the last eighth of the time in which it is to be
+/// refreshed, or the last minute, but never in the first half. Were it more, a sweep over many would leave those who wait for
+/// a first token behind all whose time is half over.
+fn last_call(margin: SignedDuration) -> SignedDuration {
+    const MINUTE: SignedDuration = SignedDuration::from_mins(1);
+    (margin / 2).min(MINUTE.max(margin / 8))
 }
 
 /// The delay before the next attempt after `failures` in a row: doubled each time from `first` up to

@@ -2,25 +2,27 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt,
     core::PartialObjectMeta,
     runtime::reflector::{ObjectRef, Store},
 };
 
-use crate::{api::ClusterOAuthProvider, request::bounded, watch::Filled};
+use crate::{
+    api::ClusterOAuthProvider, request::bounded, secret::seen::SeenSecrets, watch::Filled,
+};
 
 /// What is in no namespace that people use, as far as it is watched.
 #[derive(Clone)]
 pub struct Platform {
     /// The cluster providers.
     pub cluster_providers: Store<ClusterOAuthProvider>,
-    /// The metadata of the Secrets that are labelled as their clients', in the operator's namespace.
-    pub client_secrets: Store<PartialObjectMeta<Secret>>,
+    /// The Secrets that are labelled as their clients', in the operator's namespace.
+    pub client_secrets: Arc<SeenSecrets>,
     /// The operator's namespace.
     pub operator_namespace: String,
     /// Whether both have been filled once.
@@ -31,8 +33,7 @@ impl Platform {
     /// The version of a Secret of a cluster provider's client, where it is watched.
     #[must_use]
     pub fn client_version(&self, name: &str) -> Option<String> {
-        let key = ObjectRef::new(name).within(&self.operator_namespace);
-        self.client_secrets.get(&key)?.resource_version()
+        self.client_secrets.version(&self.operator_namespace, name)
     }
 }
 

@@ -6,6 +6,7 @@ mod client;
 pub mod controller;
 mod discover;
 mod inspect;
+pub mod known;
 pub mod judged;
 mod resolve;
 

@@ -170,7 +170,7 @@ async fn reconcile(mut credential: Arc<IntegrationCredential>, context: Arc<Cont
     };
     if idle {
         context.queue.leave(&key);
-        memory.inputs = Some(inputs);
+        memory.settle(&credential, inputs, cached.as_deref());
         return idle_until(&credential, &context, memory, gate, decision).await;
     }
     let Some(_turn) = called.or_else(|| context.queue.take(&key, kind)) else {

@@ -85,6 +85,8 @@ pub struct Subject {
     pub resolved: Resolved,
     /// Its seed, or why there is none.
     pub seed: Result<Seed, Failure>,
+    /// The version of a seed that is not read again, because all was made of it that can be made: then there is none.
+    pub spent_seed: Option<String>,
     /// What is asked for beyond the schedule.
     pub asked: Asked,
     /// Its turn among all that ask the same provider.
@@ -458,8 +460,10 @@ impl Report {
     }
 
     fn note_seed(&mut self, subject: &Subject) {
-        if let Ok(seed) = &subject.seed {
-            self.seed_version.clone_from(&seed.resource_version);
+        let seed = subject.seed.as_ref().ok();
+        let version = seed.map_or(&subject.spent_seed, |seed| &seed.resource_version);
+        if version.is_some() {
+            self.seed_version.clone_from(version);
         }
     }
 }

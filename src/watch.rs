@@ -1,12 +1,14 @@
 //! Watches: what is kept of each object.
 
+mod pruned;
+
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt, TryStreamExt, channel::mpsc, stream::BoxStream};
-use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Secret};
 use kube::{
     Api, Resource, ResourceExt,
-    core::{DeserializeGuard, PartialObjectMeta},
+    core::PartialObjectMeta,
     runtime::{
         WatchStreamExt,
         reflector::{self, ObjectRef, Store},
@@ -16,12 +18,15 @@ use kube::{
 
 use tokio::sync::watch;
 
+pub use self::pruned::{Pruned, Unreadable};
+
 use crate::{
     api::{CREDENTIAL_LABEL, IntegrationCredential, ROLE_LABEL},
     lock::{
         observer::Observer,
         wire::{GATE, HOLD, WANT},
     },
+    secret::seen::SeenSecrets,
 };
 
 /// Tells when watches have delivered all that was there when they began.
@@ -81,11 +86,9 @@ impl Filled {
     }
 }
 
-/// A watch whose objects are kept, without the part that only the API server needs. An object that
-/// cannot be read (an older schema, an edit around the API) is left out with a log line, and does not
-/// stop the others.
+/// A watch whose objects are kept. An object that cannot be read is left out with a log line, and does not stop the others.
 pub fn watched<K>(
-    api: Api<DeserializeGuard<K>>,
+    api: Api<Pruned<K>>,
     filled: &Filled,
 ) -> (
     Store<K>,
@@ -104,7 +107,6 @@ where
     let stream = watcher(api, watcher::Config::default())
         .default_backoff()
         .try_filter_map(|event| std::future::ready(Ok(readable(event))))
-        .modify(|object: &mut K| object.meta_mut().managed_fields = None)
         .reflect(writer)
         .inspect_ok(filled.count())
         .touched_objects()
@@ -112,32 +114,26 @@ where
     (reader, stream)
 }
 
-/// A watch of which only the metadata comes over the wire: nothing secret is ever in the cache.
-pub fn watched_metadata<K>(
-    api: Api<PartialObjectMeta<K>>,
-    config: watcher::Config,
+/// A watch over the metadata of Secrets, of which `secrets` keeps what decisions need.
+pub fn seen_secrets(
+    api: Api<Pruned<PartialObjectMeta<Secret>>>,
+    label: &str,
+    secrets: Arc<SeenSecrets>,
     filled: &Filled,
-) -> (
-    Store<PartialObjectMeta<K>>,
-    impl Stream<Item = Result<PartialObjectMeta<K>, watcher::Error>> + Send + 'static,
-)
-where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
-{
-    let (reader, writer) = reflector::store();
-    let stream = watcher(api, config)
+) -> impl Stream<Item = Result<PartialObjectMeta<Secret>, watcher::Error>> + Send + 'static {
+    let config = watcher::Config::default().labels(&format!("{label}=true"));
+    watcher(api, config)
         .default_backoff()
-        .modify(|object| object.metadata.managed_fields = None)
-        .reflect(writer)
+        .try_filter_map(|event| std::future::ready(Ok(readable(event))))
+        .inspect_ok(move |event| secrets.apply(event))
         .inspect_ok(filled.count())
         .touched_objects()
-        .inspect_err(|error| tracing::warn!(%error, kind = %K::kind(&()), "watch interrupted"));
-    (reader, stream)
+        .inspect_err(|error| tracing::warn!(%error, kind = "Secret", "watch interrupted"))
 }
 
 /// A watch over gates, holds and wants, which `observer` is told of.
 pub fn observed(
-    api: Api<Lease>,
+    api: Api<Pruned<Lease>>,
     scope: Option<String>,
     observer: Arc<Observer>,
     filled: &Filled,
@@ -146,6 +142,8 @@ pub fn observed(
         watcher::Config::default().labels(&format!("{ROLE_LABEL} in ({GATE},{HOLD},{WANT})"));
     watcher(api, config)
         .default_backoff()
+        .modify(|lease: &mut Pruned<Lease>| lease.keep_hold())
+        .try_filter_map(|event| std::future::ready(Ok(readable(event))))
         .inspect_ok(move |event| observer.apply(scope.as_deref(), event))
         .inspect_ok(filled.count())
         .touched_objects()
@@ -163,10 +161,10 @@ pub fn wanted(lease: &Lease) -> Option<ObjectRef<IntegrationCredential>> {
 }
 
 pub(crate) fn readable<K: Resource<DynamicType = ()>>(
-    event: watcher::Event<DeserializeGuard<K>>,
+    event: watcher::Event<Pruned<K>>,
 ) -> Option<watcher::Event<K>> {
-    let read = |guard: DeserializeGuard<K>| {
-        guard
+    let read = |pruned: Pruned<K>| {
+        pruned
             .0
             .map_err(|error| {
                 tracing::error!(
@@ -225,7 +223,7 @@ mod tests {
             "apiVersion": "tokenward.dev/v1alpha1", "kind": "IntegrationCredential",
             "metadata": {"name": "alice", "namespace": "n"}, "spec": spec,
         }));
-        let guarded: DeserializeGuard<IntegrationCredential> = object.unwrap();
+        let guarded: Pruned<IntegrationCredential> = object.unwrap();
         match readable(watcher::Event::InitApply(guarded))? {
             watcher::Event::InitApply(credential) => Some(credential.name_any()),
             _ => None,

@@ -86,27 +86,27 @@ pub struct IntegrationCredentialSpec {
 
     /// An API key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub api_key: Option<ApiKey>,
+    pub api_key: Option<Box<ApiKey>>,
 
     /// A user name and a password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user_password: Option<UserPassword>,
+    pub user_password: Option<Box<UserPassword>>,
 
     /// HTTP headers for one host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host_scoped: Option<HostScoped>,
+    pub host_scoped: Option<Box<HostScoped>>,
 
     /// The Secret that receives the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target: Option<Target>,
+    pub target: Option<Box<Target>>,
 
     /// When the token is refreshed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refresh: Option<Refresh>,
+    pub refresh: Option<Box<Refresh>>,
 
     /// How programs hold the credential while they use it, so that it is not refreshed under them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lock: Option<Lock>,
+    pub lock: Option<Box<Lock>>,
 
     /// Whether the authorization is revoked at the provider (RFC 7009) when the credential is deleted.
     #[serde(default)]
@@ -145,9 +145,9 @@ impl IntegrationCredentialSpec {
     #[must_use]
     pub fn kind(&self) -> Option<Kind<'_>> {
         let oauth2 = self.oauth2.as_ref().map(Kind::OAuth2);
-        let api_key = self.api_key.as_ref().map(Kind::ApiKey);
-        let user_password = self.user_password.as_ref().map(Kind::UserPassword);
-        let host_scoped = self.host_scoped.as_ref().map(Kind::HostScoped);
+        let api_key = self.api_key.as_deref().map(Kind::ApiKey);
+        let user_password = self.user_password.as_deref().map(Kind::UserPassword);
+        let host_scoped = self.host_scoped.as_deref().map(Kind::HostScoped);
         oauth2.or(api_key).or(user_password).or(host_scoped)
     }
 }

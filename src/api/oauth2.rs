@@ -157,7 +157,7 @@ pub struct ProviderReference {
 }
 
 /// The kind of a provider object.
-#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, Hash)]
 pub enum ProviderKind {
     /// A provider object in the credential's namespace.
     #[default]

@@ -185,7 +185,8 @@ fn request_timeout(text: &str) -> Result<Duration, String> {
 pub(super) async fn run(connect: Connect, arguments: Arguments) -> Result<u8> {
     let traces = arguments.traces(&arguments.identity())?;
     arguments.logs.start(traces.as_ref())?;
-    let ended = Box::pin(work(connect, arguments)).await;
+    // Not on the thread that waits for it: what its streams bring would have to be handed to others all the time.
+    let ended = tokio::spawn(work(connect, arguments)).await?;
     if let Some(traces) = traces {
         traces.end().await;
     }

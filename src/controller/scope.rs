@@ -19,7 +19,6 @@ use kube::{
         Controller,
         controller::{self, Config as Concurrency},
         reflector::{ObjectRef, Store},
-        watcher,
     },
 };
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -42,9 +41,10 @@ use crate::{
     queue::{AT_A_TIME, Queue},
     reconcile::{error_policy, guarded},
     refresh::Tools,
+    secret::seen::SeenSecrets,
     spread::spread,
     users::{self, Named},
-    watch::{Filled, Shared, observed, share, wanted, watched, watched_metadata},
+    watch::{Filled, Shared, observed, seen_secrets, share, wanted, watched},
 };
 
 /// How many credentials are looked at at a time, in each scope: all that are worked on, and some besides.
@@ -68,10 +68,11 @@ pub(super) async fn control(
     let (providers, provider_stream) = watched::<OAuthProvider>(api(client, scope), &filled);
     let (sharing_providers, mut provider_streams) = share(provider_stream, 2);
     tools.metrics.watch(credentials.clone());
-    let labelled = watcher::Config::default().labels(&format!("{WATCH_LABEL}=true"));
-    let (secrets, secret_stream) = watched_metadata(
-        api::<PartialObjectMeta<Secret>>(client, scope),
-        labelled,
+    let secrets = Arc::<SeenSecrets>::default();
+    let secret_stream = seen_secrets(
+        api(client, scope),
+        WATCH_LABEL,
+        Arc::clone(&secrets),
         &filled,
     );
     let (sharing_secrets, mut secret_streams) = share(secret_stream, 3);
@@ -91,10 +92,24 @@ pub(super) async fn control(
         next_secrets().inspect_ok(move |secret| of_secrets.notice(&secret.metadata, Beside::Grant));
     let leases = leases.inspect_ok(move |lease| of_leases.notice(&lease.metadata, Beside::Gate));
 
-    let resolver = resolver(client, config, &tools, &discovery, Arc::clone(&labels));
+    let client_version: Watched = {
+        let (secrets, platform) = (Arc::clone(&secrets), platform.clone());
+        Arc::new(move |namespace, name| match namespace {
+            Some(namespace) => secrets.version(namespace, name),
+            None => platform.client_version(name),
+        })
+    };
+    let resolver = resolver(
+        client,
+        config,
+        &tools,
+        &discovery,
+        Arc::clone(&labels),
+        client_version,
+    );
     let caches = Caches {
         credentials: credentials.clone(),
-        secrets: secrets.clone(),
+        secrets: Arc::clone(&secrets),
         providers: providers.clone(),
         platform: platform.clone(),
         labels: Arc::clone(&labels),
@@ -189,7 +204,7 @@ fn keep_providers(
     (resolver, tools): (Arc<Resolver>, Arc<Tools>),
     (providers, changes): (Store<OAuthProvider>, Shared<OAuthProvider>),
     (secrets, secret_changes): (
-        Store<PartialObjectMeta<Secret>>,
+        Arc<SeenSecrets>,
         Shared<PartialObjectMeta<Secret>>,
     ),
     filled: Filled,
@@ -205,8 +220,7 @@ fn keep_providers(
         ))
     });
     let watched: Watched = Arc::new(move |namespace, name| {
-        let key = ObjectRef::new(name).within(namespace.unwrap_or_default());
-        secrets.get(&key)?.resource_version()
+        secrets.version(namespace.unwrap_or_default(), name)
     });
     Keeper::new(
         client.clone(),

@@ -12,7 +12,6 @@ use kube::{
     Api, Client, ResourceExt,
     api::ListParams,
     core::PartialObjectMeta,
-    runtime::{reflector, watcher},
 };
 
 use super::Config;
@@ -22,11 +21,13 @@ use crate::{
     provider::{
         Discovery, Resolver,
         controller::{Keeper, Watched},
+        known::KnownClients,
     },
     refresh::Tools,
     request::{RequestError, bounded},
+    secret::seen::SeenSecrets,
     users,
-    watch::{Filled, Shared, share, watched, watched_metadata},
+    watch::{Filled, Pruned, Shared, seen_secrets, share, watched},
 };
 
 /// What a scope has of what all share: the caches, and the changes of cluster providers and of their clients' Secrets.
@@ -65,7 +66,7 @@ pub(super) async fn share_platform(
     readers: usize,
 ) -> SharedWatches {
     let namespace = &config.operator_namespace;
-    let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(client.clone(), namespace);
+    let api: Api<Pruned<PartialObjectMeta<Secret>>> = Api::namespaced(client.clone(), namespace);
     let labelled = ListParams::default().labels(&format!("{CLIENT_LABEL}=true"));
     let may_watch = is_allowed(&api, &labelled).await;
     let filled = Filled::new(1 + usize::from(may_watch));
@@ -73,16 +74,16 @@ pub(super) async fn share_platform(
         watched::<ClusterOAuthProvider>(Api::all(client.clone()), &filled);
     let (sharing_providers, providers) = share(stream, readers);
     let (client_secrets, sharing_secrets, secrets) = if may_watch {
-        let config = watcher::Config::default().labels(&format!("{CLIENT_LABEL}=true"));
-        let (store, stream) = watched_metadata(api, config, &filled);
+        let seen = Arc::<SeenSecrets>::default();
+        let stream = seen_secrets(api, CLIENT_LABEL, Arc::clone(&seen), &filled);
         let (sharing, secrets) = share(stream, readers);
-        (store, sharing.boxed(), secrets)
+        (seen, sharing.boxed(), secrets)
     } else {
         tracing::info!(
             namespace,
             "the Secrets of this namespace must not be watched: clients of ClusterOAuthProviders are read again when they are needed"
         );
-        (reflector::store().0, future::pending().boxed(), Vec::new())
+        (Arc::default(), future::pending().boxed(), Vec::new())
     };
     SharedWatches {
         platform: Platform {
@@ -119,11 +120,12 @@ pub(super) fn keep_cluster_providers(
     if !config.namespaces.is_empty() && !config.cluster_provider_status {
         return None;
     }
-    let resolver = resolver(client, config, tools, discovery, Arc::new(Labels::Unknown));
     let objects = platform.cluster_providers.clone();
     let of_secret = objects.clone();
     let filled = platform.filled.clone();
     let watched: Watched = Arc::new(move |_, name| platform.client_version(name));
+    let labels = Arc::new(Labels::Unknown);
+    let resolver = resolver(client, config, tools, discovery, labels, Arc::clone(&watched));
     let by_secret = secrets
         .filter_map(async |secret| secret.ok())
         .flat_map(move |secret| stream::iter(users::naming(&of_secret, None, &secret.name_any())));
@@ -144,6 +146,7 @@ pub(super) fn resolver(
     tools: &Tools,
     discovery: &Arc<Discovery>,
     labels: Arc<Labels>,
+    watched: Watched,
 ) -> Arc<Resolver> {
     Arc::new(Resolver {
         client: client.clone(),
@@ -151,6 +154,7 @@ pub(super) fn resolver(
         operator_namespace: config.operator_namespace.clone(),
         discovery: Arc::clone(discovery),
         labels,
+        clients: KnownClients::new(watched),
     })
 }
 
@@ -164,7 +168,7 @@ pub(super) async fn labels(
     if let Some(namespace) = scope {
         return (Labels::one(namespace), filled(false), nothing());
     }
-    let api: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
+    let api: Api<Pruned<PartialObjectMeta<Namespace>>> = Api::all(client.clone());
     if !is_allowed(&api, &ListParams::default()).await {
         tracing::info!(
             "namespaces must not be watched: a change of their labels is seen at the next refresh"
@@ -172,6 +176,6 @@ pub(super) async fn labels(
         return (Labels::Unknown, filled(false), nothing());
     }
     let filled = filled(true);
-    let (store, stream) = watched_metadata(api, watcher::Config::default(), &filled);
+    let (store, stream) = watched(api, &filled);
     (Labels::All(store), filled, stream.boxed())
 }

@@ -14,12 +14,17 @@ use super::{
     protocol::{SeenHold, Version},
     wire::{self, HOLD},
 };
-use crate::request::{RequestError, bounded_by};
+use crate::{
+    request::{RequestError, bounded_by},
+    watch::Pruned,
+};
 
 /// The Leases of a namespace.
 #[derive(Clone)]
 pub struct Leases {
     api: Api<Lease>,
+    /// The same, of which some may be unreadable.
+    listed: Api<Pruned<Lease>>,
     limit: Duration,
 }
 
@@ -29,6 +34,7 @@ impl Leases {
     pub fn new(client: &Client, namespace: &str) -> Self {
         Self {
             api: Api::namespaced(client.clone(), namespace),
+            listed: Api::namespaced(client.clone(), namespace),
             limit: Duration::MAX,
         }
     }
@@ -155,8 +161,12 @@ impl Leases {
     /// When the API server refuses or does not answer.
     pub async fn holds(&self, credential: &str) -> Result<Vec<SeenHold>, RequestError> {
         let params = ListParams::default().labels(&wire::selector(credential, HOLD));
-        let listed = bounded_by(self.limit, self.api.list(&params)).await?;
-        let in_use = listed.iter().filter(|hold| !wire::is_rejected(hold));
-        Ok(in_use.map(wire::seen_hold).collect())
+        let listed = bounded_by(self.limit, self.listed.list(&params)).await?;
+        let holds = listed.items.into_iter().filter_map(|mut hold| {
+            hold.keep_hold();
+            hold.0.ok()
+        });
+        let in_use = holds.filter(|hold| !wire::is_rejected(hold));
+        Ok(in_use.map(|hold| wire::seen_hold(&hold)).collect())
     }
 }

@@ -275,6 +275,10 @@ impl Seen {
         };
         let name = lease.name_any();
         if role == GATE {
+            if name != wire::gate_name(&key.1) {
+                // Whatever it is, it is no gate.
+                return;
+            }
             let version = wire::version(lease);
             if self.gates.get(&key).is_none_or(|g| g.version != version) {
                 let gate = SeenGate {
@@ -306,11 +310,14 @@ impl Seen {
         let Some((key, role)) = subject(lease) else {
             return;
         };
+        let name = lease.name_any();
         if role == GATE {
-            self.gates.remove(&key);
+            if name == wire::gate_name(&key.1) {
+                self.gates.remove(&key);
+            }
             return;
         }
-        self.remove_named(&key, &lease.name_any());
+        self.remove_named(&key, &name);
     }
 
     fn remove_named(&mut self, key: &Key, name: &str) {
@@ -378,4 +385,85 @@ fn subject(lease: &Lease) -> Option<(Key, &str)> {
     let credential = lease.labels().get(CREDENTIAL_LABEL)?;
     let key = (lease.namespace().unwrap_or_default(), credential.clone());
     [GATE, HOLD, WANT].contains(&role).then_some((key, role))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn lease(role: &str, name: &str, version: &str) -> Lease {
+        let object = json!({"metadata": {
+            "name": format!("alice.{name}"), "namespace": "ns", "uid": name, "resourceVersion": version,
+            "labels": {ROLE_LABEL: role, CREDENTIAL_LABEL: "alice"},
+        }});
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn gate(version: &str) -> Lease {
+        lease(GATE, "gate", version)
+    }
+
+    fn hold(nonce: &str) -> Lease {
+        lease(HOLD, &format!("hold.{nonce}"), "1")
+    }
+
+    async fn shows_none(observer: &Observer, version: &str) -> bool {
+        let gate = wire::version(&gate(version));
+        observer.shows_no_hold_behind("ns", "alice", &gate).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_there_is_no_hold_is_seen_only_after_the_gate_as_it_was_closed() {
+        let observer = Observer::default();
+        assert!(!shows_none(&observer, "5").await);
+        observer.apply(None, &Event::Apply(gate("4")));
+        assert!(!shows_none(&observer, "5").await);
+        // It comes while it is waited for.
+        let comes = async {
+            tokio::task::yield_now().await;
+            observer.apply(None, &Event::Apply(gate("5")));
+        };
+        let (shown, ()) = tokio::join!(shows_none(&observer, "5"), comes);
+        assert!(shown);
+        // Somebody else has it by now.
+        observer.apply(None, &Event::Apply(gate("6")));
+        assert!(!shows_none(&observer, "5").await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hold_is_never_overlooked() {
+        let observer = Observer::default();
+        observer.apply(None, &Event::Apply(hold("a")));
+        observer.apply(None, &Event::Apply(hold("b")));
+        observer.apply(None, &Event::Apply(gate("5")));
+        assert!(!shows_none(&observer, "5").await);
+        observer.apply(None, &Event::Delete(hold("a")));
+        assert!(!shows_none(&observer, "5").await);
+        observer.apply(None, &Event::Delete(hold("b")));
+        assert!(shows_none(&observer, "5").await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_begins_anew_tells_nothing_before_its_end() {
+        for scope in [None, Some("ns")] {
+            let observer = Observer::default();
+            observer.apply(scope, &Event::Init);
+            // The gate comes before a hold that was there before it.
+            observer.apply(scope, &Event::InitApply(gate("5")));
+            assert!(!shows_none(&observer, "5").await);
+            observer.apply(scope, &Event::InitApply(hold("a")));
+            observer.apply(scope, &Event::InitDone);
+            assert!(!shows_none(&observer, "5").await);
+            observer.apply(scope, &Event::Init);
+            observer.apply(scope, &Event::InitApply(gate("5")));
+            let ends = async {
+                tokio::task::yield_now().await;
+                observer.apply(scope, &Event::InitDone);
+            };
+            let (shown, ()) = tokio::join!(shows_none(&observer, "5"), ends);
+            assert!(shown);
+        }
+    }
 }

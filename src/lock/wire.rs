@@ -6,7 +6,9 @@ mod gate;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::{
+    api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::ResourceExt;
 
 pub use self::{
@@ -137,6 +139,13 @@ pub fn seen_hold(lease: &Lease) -> SeenHold {
 #[must_use]
 pub fn is_rejected(lease: &Lease) -> bool {
     lease.annotations().contains_key(REJECTED)
+}
+
+/// Whether an object is a hold, by its role.
+#[must_use]
+pub fn is_hold(metadata: &ObjectMeta) -> bool {
+    let labels = metadata.labels.as_ref();
+    labels.and_then(|labels| labels.get(ROLE_LABEL)).is_some_and(|role| role == HOLD)
 }
 
 /// Whether this is the name of a want.

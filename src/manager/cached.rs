@@ -6,7 +6,6 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Resource, ResourceExt,
-    core::DeserializeGuard,
     runtime::{
         WatchStreamExt,
         reflector::{self, ObjectRef, Store},
@@ -20,6 +19,7 @@ use super::{CredentialManager, Credentials, DEFAULT_TIMEOUT, Error, Right, Targe
 use crate::{
     api::{GROUP, IntegrationCredential, ROLE_LABEL},
     request::{RequestError, bounded},
+    watch::{Pruned, readable},
 };
 
 /// The credentials of one user and their tokens, kept up to date by a watch until this is dropped. What it
@@ -50,7 +50,7 @@ impl CredentialManager {
         let stop = CancellationToken::new();
         // So that a caller who gives up leaves no watch behind.
         let guard = stop.clone().drop_guard();
-        let guarded: Api<DeserializeGuard<IntegrationCredential>> =
+        let guarded: Api<Pruned<IntegrationCredential>> =
             Api::namespaced(self.inner.client.clone(), self.namespace());
         let (credentials, credentials_there) = mirror(guarded, of_user, &stop);
         let guarded = Api::namespaced(self.inner.client.clone(), self.namespace());
@@ -73,7 +73,7 @@ impl CredentialManager {
 }
 
 fn mirror<K>(
-    api: Api<DeserializeGuard<K>>,
+    api: Api<Pruned<K>>,
     config: watcher::Config,
     stop: &CancellationToken,
 ) -> (Store<K>, watch::Receiver<bool>)
@@ -90,8 +90,7 @@ where
     let (tell, there) = watch::channel(false);
     let events = watcher(api, config)
         .default_backoff()
-        .try_filter_map(|event| std::future::ready(Ok(crate::watch::readable(event))))
-        .modify(|object: &mut K| object.meta_mut().managed_fields = None)
+        .try_filter_map(|event| std::future::ready(Ok(readable(event))))
         .reflect(writer);
     let stop = stop.clone();
     tokio::spawn(async move {

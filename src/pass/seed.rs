@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube::ResourceExt;
 
 use crate::{
-    api::{Description, GrantType, IntegrationCredential},
+    api::{Description, GrantType, IntegrationCredential, Rotation},
     cache::Memory,
     clock::Moment,
     context::{Context, SOON},
@@ -72,6 +72,26 @@ impl Context {
         memory.checked = Some(Moment::now());
         memory.seed_version = watched;
         Ok(is_new)
+    }
+
+    /// The version of a seed of which the grant that works was made: reading it again would change nothing. Where refresh
+    /// tokens are not replaced, a lost grant is made of it again.
+    pub(super) fn spent_seed(
+        &self,
+        credential: &IntegrationCredential,
+        description: &Description,
+    ) -> Option<String> {
+        let status = credential.status.as_ref()?;
+        let (token, grant) = (status.token.as_ref()?, status.grant.as_ref()?);
+        let works = token.generation > 0
+            && status.refresh.as_ref().is_some_and(|r| r.failures == 0)
+            && status::condition(status, status::SEED_REJECTED).is_none();
+        let is_its_own = credential.oauth2().grant_type == GrantType::RefreshToken
+            && description.rotation() != Rotation::Never
+            && grant.seed_fingerprint.is_some();
+        let looked_at = grant.seed_resource_version.as_ref();
+        let watched = self.caches.seed_version(credential);
+        watched.filter(|watched| works && is_its_own && Some(watched) == looked_at)
     }
 
     /// The seed, if the credential's grant has one and it may be presented for it.

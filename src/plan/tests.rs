@@ -758,3 +758,22 @@ fn the_providers_default_stands_in_for_a_lifetime_that_is_not_stated() {
     let endless = Lifetime::Stated(Duration::from_secs(u64::MAX));
     assert_eq!(expires_at(at(0), endless, &without), None);
 }
+
+#[test]
+fn a_sweep_is_no_reason_for_others_to_wait_before_its_last_minute() {
+    let urgent = |margin: i64, left: i64| {
+        let mut status = healthy();
+        status["token"]["expirationTime"] = json!(at(100 + margin).to_string());
+        let credential = credential("ClientCredentials", status);
+        let facts = Facts {
+            now: at(100 + margin - left),
+            ..CALM
+        };
+        is_urgent(&credential, &facts, Decision::Refresh)
+    };
+    // Of five minutes the last one, of an hour the last eighth, of twenty seconds the second half.
+    for (margin, last_call) in [(300, 60), (3600, 450), (20, 10)] {
+        assert!(!urgent(margin, last_call), "{margin}");
+        assert!(urgent(margin, last_call - 1), "{margin}");
+    }
+}

@@ -13,7 +13,9 @@ use super::{
     admit::admit,
     client::{Clients, Seen},
     discover::Asked,
-    incomplete, offers, request_hash, unknown_preset,
+    incomplete,
+    known::KnownClients,
+    offers, request_hash, unknown_preset,
 };
 use crate::{
     api::{Description, GrantType, IntegrationCredential, Provider, ProviderReference},
@@ -74,6 +76,8 @@ pub struct Resolver {
     pub discovery: Arc<Discovery>,
     /// Told of the labels that are read.
     pub labels: Arc<Labels>,
+    /// The clients that need not be read again.
+    pub clients: KnownClients,
 }
 
 impl Resolver {
@@ -94,7 +98,7 @@ impl Resolver {
             provider,
             description,
             cluster,
-            ..
+            version,
         } = found;
         let mut description = description.ok_or_else(|| {
             unknown_preset(reference, provider.preset.as_deref().unwrap_or_default())
@@ -162,12 +166,18 @@ impl Resolver {
         };
         let is_app = oauth2.grant_type == GrantType::GitHubAppInstallation;
         let (client_id, client_secrets) = match &provider.client {
-            Some(client) => {
-                let (mut seen, authentication) = (Seen::default(), description.client_auth());
-                let id = clients.id(client, &mut seen).await?;
-                let secrets = clients.secrets(client, authentication, is_app, &mut seen);
-                (id, secrets.await?)
-            }
+            Some(client) => match self.clients.find(credential, version.as_deref(), is_app) {
+                Some(known) => known,
+                None => {
+                    let (mut seen, authentication) = (Seen::default(), description.client_auth());
+                    let id = clients.id(client, &mut seen).await?;
+                    let secrets = clients.secrets(client, authentication, is_app, &mut seen);
+                    let read = (id, secrets.await?);
+                    let described = (client, seen);
+                    self.clients.note(credential, version.as_deref(), is_app, described, &read);
+                    read
+                }
+            },
             None if oauth2.grant_type == GrantType::JwtBearer => Default::default(),
             None => {
                 return Err(incomplete(reference, "it names no client; set spec.client"));

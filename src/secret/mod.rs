@@ -8,6 +8,7 @@ pub mod copy;
 pub mod grant;
 pub mod referenced;
 pub mod seed;
+pub mod seen;
 pub mod source;
 pub mod store;
 pub mod target;

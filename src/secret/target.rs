@@ -19,7 +19,6 @@ pub use self::{
     labels::left_out,
     owner::{
         ADOPT, Claim, OWNER_UID, check_writable, claim, conflict, is_grant, is_ours, is_target_of,
-        stays_otherwise,
     },
 };
 use super::{EXPIRES_AT, TOKEN_GENERATION, Token, keyed_hash};
@@ -194,7 +193,7 @@ fn template_hash(credential: &IntegrationCredential) -> Option<String> {
 
 /// How the target of a credential is to be written.
 fn spec(credential: &IntegrationCredential) -> Target {
-    credential.spec.target.clone().unwrap_or_default()
+    credential.spec.target.as_deref().cloned().unwrap_or_default()
 }
 
 fn digest(secret: &Secret) -> String {

@@ -12,7 +12,7 @@ use crate::support::{Calls, Fault, Fixture, Operator, eventually};
 const HOUR: Duration = Duration::from_secs(3600);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_uncontended_refresh_makes_five_writes_and_without_a_grant_four() {
+async fn an_uncontended_refresh_makes_five_writes_and_three_reads_and_without_a_grant_four_and_two() {
     let fixture = Fixture::new("writes", HOUR).await;
     fixture.seed("alice").await;
     let _operator = fixture.operator();
@@ -33,23 +33,26 @@ async fn an_uncontended_refresh_makes_five_writes_and_without_a_grant_four() {
         fixture.generation(name, 2).await;
     }
     // A status can be seen before its line is written.
-    let writes = eventually("both in the log", async || {
-        let writes = audit.writes();
+    let requests = eventually("both in the log", async || {
+        let requests = audit.requests();
         let told =
-            |name: &str| writes.contains(&format!("patch integrationcredentials/status {name}"));
-        names.into_iter().all(told).then_some(writes)
+            |name: &str| requests.contains(&format!("patch integrationcredentials/status {name}"));
+        names.into_iter().all(told).then_some(requests)
     })
     .await;
     let of = |name: &str| {
-        let mut of = writes.clone();
-        of.retain(|write| write.split([' ', '.']).any(|word| word == name));
+        let mut of = requests.clone();
+        of.retain(|request| request.split([' ', '.']).any(|word| word == name));
         of
     };
     assert_eq!(
         of("alice"),
         [
+            "get leases alice.gate",
             "update leases alice.gate",
+            "get secrets alice.grant",
             "update secrets alice.grant",
+            "get secrets alice",
             "update secrets alice",
             "update leases alice.gate",
             "patch integrationcredentials/status alice",
@@ -58,16 +61,16 @@ async fn an_uncontended_refresh_makes_five_writes_and_without_a_grant_four() {
     assert_eq!(
         of("ci"),
         [
+            "get leases ci.gate",
             "update leases ci.gate",
+            "get secrets ci",
             "update secrets ci",
             "update leases ci.gate",
             "patch integrationcredentials/status ci",
         ]
     );
-    assert!(
-        writes.iter().all(|write| !write.contains("event")),
-        "{writes:?}"
-    );
+    let all = [of("alice").len(), of("ci").len()].iter().sum::<usize>();
+    assert_eq!(requests.len(), all, "{requests:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -138,30 +138,30 @@ impl NewCredential {
                 });
             }
             NewKind::ApiKey { expires_at, .. } => {
-                spec.api_key = Some(ApiKey {
+                spec.api_key = Some(Box::new(ApiKey {
                     secret_key_ref: SecretKeyReference {
                         name: named("source").name,
                         key: API_KEY.to_owned(),
                     },
                     expiration_time: time(expires_at),
-                });
+                }));
             }
             NewKind::UserPassword { expires_at, .. } => {
-                spec.user_password = Some(UserPassword {
+                spec.user_password = Some(Box::new(UserPassword {
                     secret_ref: named("source"),
                     username_key: USERNAME.to_owned(),
                     password_key: PASSWORD.to_owned(),
                     expiration_time: time(expires_at),
-                });
+                }));
             }
             NewKind::HostScoped {
                 host, expires_at, ..
             } => {
-                spec.host_scoped = Some(HostScoped {
+                spec.host_scoped = Some(Box::new(HostScoped {
                     host: host.clone(),
                     headers_secret_ref: named("source"),
                     expiration_time: time(expires_at),
-                });
+                }));
             }
         }
         IntegrationCredential::new(&self.name, spec)

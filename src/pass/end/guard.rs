@@ -23,9 +23,9 @@ impl Context {
         let grant = self.caches.grant(credential);
         let grant = grant.filter(|grant| {
             let uid = credential.uid().unwrap_or_default();
-            grant.metadata.deletion_timestamp.is_none() && finalizer::is_of(&grant.metadata, &uid)
+            !grant.is_going && grant.is_of(&uid)
         });
-        let grant = grant.map(|grant| finalizer::is_on(&grant.metadata));
+        let grant = grant.map(|grant| grant.is_guarded);
         if finalizer::is_wanted(credential) {
             (!is_on || grant == Some(false)).then_some(Change::Guard)
         } else {

@@ -1,7 +1,7 @@
 //! Whose a target is. Ours is known by its credential's UID: in the reference to its controller, which has it deleted
 //! with the credential, or, where it is to stay, in an annotation.
 
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::api::core::v1::Secret;
 use kube::{Resource, ResourceExt};
 
 use super::spec;
@@ -136,18 +136,6 @@ fn unwritable(credential: &IntegrationCredential, why: &str) -> Failure {
             "Secret {namespace}/{name} {why}, so that it cannot be written. It is made anew when you delete it: kubectl -n {namespace} delete secret {name}"
         ),
     )
-}
-
-/// Whether a target, by its metadata, would not go or stay with its credential as `spec.target.deletionPolicy` says.
-#[must_use]
-pub fn stays_otherwise(metadata: &ObjectMeta, credential: &IntegrationCredential) -> bool {
-    let uid = credential.uid().unwrap_or_default();
-    let retained = spec(credential).deletion_policy == DeletionPolicy::Retain;
-    let mut owners = metadata.owner_references.iter().flatten();
-    let goes = owners.any(|owner| owner.uid == uid && owner.controller == Some(true));
-    let noted = metadata.annotations.as_ref().and_then(|a| a.get(OWNER_UID));
-    let stays = noted.is_some_and(|noted| *noted == uid);
-    if retained { goes } else { stays && !goes }
 }
 
 /// Makes `secret` the target of a credential, and keeps whatever other metadata it has.

@@ -118,6 +118,7 @@ impl Fixture {
     }
 
     /// An operator for this namespace whose wall clock is ahead by so many seconds.
+    #[allow(dead_code, reason = "for the benches")]
     pub fn operator_ahead(&self, seconds: i64, arguments: &[&str]) -> Operator {
         self.operated.store(true, Ordering::Relaxed);
         Operator::start_ahead(seconds, &cluster().kubeconfig, &self.namespace, arguments)

@@ -46,6 +46,7 @@ impl Operator {
     }
 
     /// Starts one whose wall clock is ahead by so many seconds, with more `arguments`.
+    #[allow(dead_code, reason = "for the benches")]
     pub fn start_ahead(
         seconds: i64,
         kubeconfig: &Path,

@@ -25,6 +25,7 @@ fn library() -> PathBuf {
 }
 
 /// What makes a process see a wall clock that is ahead by so many seconds for as long as it runs. It costs next to nothing.
+#[allow(dead_code, reason = "for the benches")]
 pub fn ahead(seconds: i64) -> Vec<(&'static str, PathBuf)> {
     let ahead = seconds.to_string().into();
     vec![("LD_PRELOAD", library()), ("TEST_WALL_CLOCK_AHEAD", ahead)]
