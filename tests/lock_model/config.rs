@@ -100,6 +100,16 @@ pub enum Mutant {
     GateReadFromCache,
     /// The operator's list of holds is answered from a cache.
     HoldsListedFromCache,
+    /// A watch tells that there is no hold before it has shown the gate as it was closed.
+    GateNotShown,
+    /// A watch tells that there is no hold when it has shown the gate closed, in whatever version.
+    GateShownInAnyVersion,
+    /// A watch tells that there is no hold while it begins anew, and has shown the gate, but not all holds yet.
+    ToldByHalfAList,
+    /// A gate that a watch has shown open is closed whatever it has become.
+    ClosedWithoutVersion,
+    /// An open gate that a watch shows late counts as a look at the gate: how long it has been closed is counted anew.
+    LateSightTimed,
     /// Sentence 4: a holder waits for the answer to a renewal before it counts the time.
     LateAnswerCounts,
     /// A holder counts its time without the drift of clocks.
@@ -180,6 +190,8 @@ pub struct Config {
     pub hints: bool,
     /// Whether operators see holds by a watch, too.
     pub observes: bool,
+    /// Whether an attempt may begin with the gate as a watch shows it that is late.
+    pub watched_gates: bool,
     /// How closely the requests of readers and of operators are looked at.
     pub readers_grain: Grain,
     pub operators_grain: Grain,

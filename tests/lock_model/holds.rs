@@ -49,6 +49,7 @@ pub fn base(name: &'static str, readers: usize, operators: usize) -> Config {
         faults: Faults::default(),
         hints: false,
         observes: false,
+        watched_gates: false,
         readers_grain: Grain::Atomic,
         operators_grain: Grain::Atomic,
         operators_urgent: false,
@@ -92,6 +93,51 @@ fn a_reader_that_is_told_of_the_gate_and_an_operator_that_watches() {
         ..base("hints and a watch", 1, 1)
     };
     holds(config, Depth::All);
+}
+
+/// Attempts begin with a gate that is not what it was any more.
+fn with_late_sights_of_the_gate(config: Config, fault: impl FnOnce(&mut Faults)) {
+    let mut faults = Faults::default();
+    fault(&mut faults);
+    let config = Config {
+        watched_gates: true,
+        faults,
+        ..config
+    };
+    holds(config, Depth::All);
+}
+
+#[test]
+fn a_gate_that_a_watch_shows_late() {
+    let mut config = Config {
+        refreshes: 2,
+        ..base("late sights", 1, 1)
+    };
+    config.readers[0].lives = 2;
+    with_late_sights_of_the_gate(config, |_| {});
+}
+
+#[test]
+fn a_gate_that_a_watch_shows_late_and_two_operators() {
+    with_late_sights_of_the_gate(base("late sights, two operators", 0, 2), |_| {});
+}
+
+#[test]
+fn a_gate_that_a_watch_shows_late_and_a_lost_answer() {
+    let config = base("late sights, a lost answer", 1, 1);
+    with_late_sights_of_the_gate(config, |f| f.lost = 1);
+}
+
+#[test]
+fn a_gate_that_a_watch_shows_late_and_an_operator_that_crashes() {
+    let config = base("late sights, an operator crashes", 1, 1);
+    with_late_sights_of_the_gate(config, |f| f.operator_crash = 1);
+}
+
+#[test]
+fn a_gate_that_a_watch_shows_late_and_that_is_deleted() {
+    let config = base("late sights, the gate is deleted", 1, 1);
+    with_late_sights_of_the_gate(config, |f| f.gate_deleted = 1);
 }
 
 #[test]
@@ -290,6 +336,15 @@ fn all_waits_end(
     operators: usize,
     fault: impl FnOnce(&mut Faults),
 ) {
+    holds(waiting(name, readers, operators, fault), Depth::All);
+}
+
+fn waiting(
+    name: &'static str,
+    readers: usize,
+    operators: usize,
+    fault: impl FnOnce(&mut Faults),
+) -> Config {
     let mut faults = Faults::default();
     fault(&mut faults);
     let mut config = Config {
@@ -302,7 +357,30 @@ fn all_waits_end(
     for reader in &mut config.readers {
         reader.tries = 4;
     }
+    config
+}
+
+#[test]
+fn nobody_waits_for_ever_where_a_watch_is_late() {
+    let config = Config {
+        watched_gates: true,
+        ..waiting("waits: late sights, two operators", 1, 2, |_| {})
+    };
     holds(config, Depth::All);
+}
+
+#[test]
+fn nobody_waits_for_ever_where_a_watch_is_late_and_one_of_two_operators_crashed() {
+    let config = waiting("waits: late sights, one of two crashes", 0, 2, |f| {
+        f.operator_crash = 1
+    });
+    holds(
+        Config {
+            watched_gates: true,
+            ..config
+        },
+        Depth::All,
+    );
 }
 
 #[test]

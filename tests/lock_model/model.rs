@@ -41,6 +41,8 @@ pub enum Action {
     /// An operator begins an attempt: somebody asks for a refresh, or did before.
     Start(usize),
     Observe(usize),
+    /// An operator's watch answers what its writer asks for, by what was true a while ago.
+    Watch(usize),
     CrashReader(usize),
     CrashOperator(usize),
     CrashAttempt(usize),
@@ -91,6 +93,7 @@ impl Model for Lock {
         if self.config.counts {
             next.waits.step(action == Action::Tick);
         }
+        next.show(&self.config);
         next.tidy(&self.config);
         if action != Action::Tick {
             let cluster = &next.cluster;
@@ -170,12 +173,22 @@ impl Lock {
             }
         }
         for (i, operator) in world.operators.iter().enumerate() {
+            if operator.may_send(&self.config) && self.watched(world, i).is_some() {
+                actions.push(Action::Watch(i));
+            }
+        }
+        for (i, operator) in world.operators.iter().enumerate() {
             let is_due = world.is_wanted() || world.is_stuck();
             let comes_later = operator.rests && self.config.counts;
             if operator.runs() && operator.attempt.is_none() && is_due && !comes_later {
                 actions.push(Action::Start(i));
             }
         }
+    }
+
+    fn watched(&self, world: &World, operator: usize) -> Option<Reply> {
+        let before = world.open_before.as_ref();
+        world.operators[operator].watched(before, &world.cluster, &self.config)
     }
 
     /// Whether a step need not come at once, also from those who are never late: it is the provider's turn;
@@ -367,6 +380,13 @@ impl Lock {
                 let cluster = &world.cluster;
                 world.operators[i].change(|operator| operator.observe(cluster));
             }
+            Action::Watch(i) => {
+                let reply = self.watched(world, i);
+                let request = world.operators[i].change(|operator| operator.send(config));
+                if let (Some(request), Some(reply)) = (request, reply) {
+                    self.answer(world, Who::Writer(i), request, reply);
+                }
+            }
             Action::CrashReader(i) => {
                 world.left.reader_crash -= 1;
                 world.abandon(world.readers[i].call.clone());
@@ -441,6 +461,7 @@ impl Lock {
             }
             Action::DeleteGate => {
                 world.left.gate_deleted -= 1;
+                world.keep_open_gate(config);
                 world.cluster.change(|cluster| cluster.gate = None);
             }
             Action::Authorize => {

@@ -127,6 +127,43 @@ fn without_listing_holds_from_the_quorum_s1_breaks() {
 }
 
 #[test]
+fn without_seeing_the_gate_closed_before_a_watch_is_believed_s1_breaks() {
+    breaks(without(Mutant::GateNotShown, 1, 1), "S1");
+}
+
+#[test]
+fn without_seeing_the_very_version_that_closed_the_gate_s1_breaks() {
+    let config = Config {
+        refreshes: 2,
+        ..without(Mutant::GateShownInAnyVersion, 1, 1)
+    };
+    breaks(config, "S1");
+}
+
+#[test]
+fn without_waiting_for_the_end_of_a_list_with_which_a_watch_begins_s1_breaks() {
+    breaks(without(Mutant::ToldByHalfAList, 1, 1), "S1");
+}
+
+#[test]
+fn without_closing_only_the_version_that_a_watch_has_shown_s2_breaks() {
+    let config = Config {
+        watched_gates: true,
+        ..without(Mutant::ClosedWithoutVersion, 0, 2)
+    };
+    breaks(config, "S2");
+}
+
+#[test]
+fn without_timing_the_gate_by_looks_only_l1_breaks() {
+    let config = Config {
+        watched_gates: true,
+        ..urgent(without(Mutant::LateSightTimed, 0, 2))
+    };
+    breaks(with(config, |f| f.operator_crash = 1), "L1");
+}
+
+#[test]
 fn without_ones_own_deadline_s1_breaks() {
     let config = full(without(Mutant::LateAnswerCounts, 1, 1));
     breaks(config, "S1");

@@ -11,7 +11,7 @@ use tokenward::lock::protocol::{
 
 use crate::{
     cluster::{
-        Call, Cluster, GATE, Reply, Request, attempts_in_call, attempts_in_gate, seen,
+        Call, Cluster, GATE, Reply, Request, Stored, attempts_in_call, attempts_in_gate, seen,
         versions_in_call,
     },
     config::{Config, Mutant},
@@ -30,6 +30,8 @@ pub struct Operator {
     pub attempt: Option<Attempting>,
     /// Whether its last attempt found the gate held by another: it comes back after a while.
     pub rests: bool,
+    /// Whether its watch can tell that there was no hold when the gate had been closed by its attempt, or later.
+    pub shown_free: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -70,6 +72,7 @@ impl Operator {
             gates: Stopwatches::default(),
             attempt: None,
             rests: false,
+            shown_free: false,
         }
     }
 
@@ -198,6 +201,44 @@ impl Operator {
         Some(request)
     }
 
+    /// What a watch, which is late, may answer to the writer's request other than the API server would: how the gate was
+    /// when it was open, `before`, to an attempt that begins; and that there is no hold, as was true a while ago.
+    pub fn watched(
+        &self,
+        before: Option<&Stored<GateState>>,
+        cluster: &Cluster,
+        config: &Config,
+    ) -> Option<Reply> {
+        let attempt = self.attempt.as_ref()?;
+        match attempt.writer.ask(&self.watches) {
+            // Where it was written over in vain the API server is asked.
+            WriterAsk::ReadGate if attempt.step == Step::Entering && attempt.gate.is_none() => {
+                let seen = before.map(|gate| (gate.version.clone(), gate.value.clone()));
+                Some(Reply::Gate(Answer::Done(seen?)))
+            }
+            WriterAsk::ListHolds => {
+                let tells = self.shown_free || config.is(Mutant::ToldByHalfAList);
+                (tells && !cluster.holds.is_empty()).then(|| Reply::Holds(Vec::new()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether its watch can tell that there was no hold, after the step that has led here: what it tells may be as old as
+    /// the gate that the attempt has closed, and no older.
+    pub fn is_shown_free(&self, cluster: &Cluster, config: &Config) -> bool {
+        let holder = cluster.gate.as_ref().and_then(|g| g.value.holder.as_ref());
+        let attempt = self.attempt.as_ref();
+        let is_shown = match config.mutant {
+            Some(Mutant::GateNotShown) => true,
+            Some(Mutant::GateShownInAnyVersion) => holder.is_some(),
+            _ => holder.is_some_and(|h| attempt.is_some_and(|a| a.writer.attempt() == h.attempt)),
+        };
+        let asks = attempt.is_some_and(Attempting::asks_for_holds)
+            || config.is(Mutant::GateShownInAnyVersion);
+        asks && (self.shown_free || (is_shown && cluster.holds.is_empty()))
+    }
+
     /// Takes in the answer to the writer's request.
     pub fn deliver(&mut self, request: &Request, reply: &Reply, config: &Config) {
         let Some(attempt) = &mut self.attempt else {
@@ -213,7 +254,9 @@ impl Operator {
                 let mut unchanged_for = Duration::ZERO;
                 match &answer {
                     Answer::Done((version, state)) => {
-                        if attempt.step == Step::Entering {
+                        // A late sight of an open gate is no look at one that is closed by now.
+                        let counts = state.holder.is_some() || config.is(Mutant::LateSightTimed);
+                        if attempt.step == Step::Entering && counts {
                             let expiry = state.expires_after();
                             unchanged_for = self.gates.see(GATE, version, expiry);
                         }
@@ -492,6 +535,11 @@ impl Attempting {
     ) {
         self.writer.open(generation, unresolved, &config.durations);
         self.step = Step::Opening;
+    }
+
+    /// Whether the writer has still to find out who holds the credential.
+    fn asks_for_holds(&self) -> bool {
+        matches!(self.step, Step::Entering | Step::Draining) && !self.writer.is_behind()
     }
 
     /// Whether the next request of the writer only renews its lease.

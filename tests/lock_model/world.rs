@@ -32,6 +32,8 @@ pub struct World {
     pub readers: Vec<Part<Reader>>,
     pub operators: Vec<Part<Operator>>,
     pub strays: Part<Vec<Stray>>,
+    /// The gate as it was when it was open before: a watch that is late may show it still.
+    pub open_before: Part<Option<Stored<GateState>>>,
     /// The faults that may still happen.
     pub left: Faults,
     pub refreshes: u8,
@@ -114,6 +116,7 @@ impl World {
                 .map(|_| Part::new(Operator::new()))
                 .collect(),
             strays: Part::new(Vec::new()),
+            open_before: Part::new(None),
             left: config.faults,
             refreshes: config.refreshes,
             dead: false,
@@ -133,6 +136,26 @@ impl World {
         self.readers.iter_mut().for_each(Part::seal);
         self.operators.iter_mut().for_each(Part::seal);
         self.strays.seal();
+        self.open_before.seal();
+    }
+
+    /// What watches can tell after a step.
+    pub fn show(&mut self, config: &Config) {
+        for operator in &mut self.operators {
+            let is_shown_free = operator.is_shown_free(&self.cluster, config);
+            if operator.shown_free != is_shown_free {
+                operator.change(|operator| operator.shown_free = is_shown_free);
+            }
+        }
+    }
+
+    /// Keeps the gate as it is for watches that will be late, if it is open.
+    pub fn keep_open_gate(&mut self, config: &Config) {
+        let gate = self.cluster.gate.as_ref().filter(|_| config.watched_gates);
+        if let Some(gate) = gate.filter(|gate| gate.value.holder.is_none()) {
+            let before = gate.clone();
+            self.open_before.change(|kept| *kept = Some(before));
+        }
     }
 
     /// Whether a refresh is asked for, or will be.
@@ -176,6 +199,9 @@ impl World {
         if !self.is_closed() {
             self.closed_for = 0;
         }
+        if self.open_before.is_some() && self.is_over() {
+            self.open_before.change(|kept| *kept = None);
+        }
         if !config.observes && self.is_over() {
             for operator in &mut self.operators {
                 if operator.is_untidy() {
@@ -195,7 +221,7 @@ impl World {
     fn is_named(&self, wanted: &str) -> bool {
         let mut is_named = false;
         let mut see = |attempt: &str| is_named |= attempt == wanted;
-        if let Some(gate) = &self.cluster.gate {
+        for gate in self.cluster.gate.iter().chain(&*self.open_before) {
             attempts_in_gate(&gate.value, &mut see);
         }
         for operator in &self.operators {
@@ -224,6 +250,9 @@ impl World {
         for stray in self.strays.iter() {
             versions_in_request(&stray.request, &mut see);
         }
+        if let Some(gate) = &*self.open_before {
+            see(GATE, &gate.version);
+        }
         found
     }
 
@@ -240,6 +269,9 @@ impl World {
         }
         for stray in self.strays.iter() {
             versions_in_request(&stray.request, &mut see);
+        }
+        if let Some(gate) = &*self.open_before {
+            see(GATE, &gate.version);
         }
         found
     }
@@ -377,7 +409,9 @@ impl World {
         config: &Config,
     ) -> Answer<Version> {
         let now = self.cluster.gate.clone();
-        let blind = config.is(Mutant::OpenedWithoutVersion) && state.holder.is_none();
+        let is_stale = self.open_before.as_ref().map(|gate| &gate.version) == over;
+        let blind = (config.is(Mutant::OpenedWithoutVersion) && state.holder.is_none())
+            || (config.is(Mutant::ClosedWithoutVersion) && over.is_some() && is_stale);
         match (&now, over) {
             (Some(now), Some(over)) if now.version == *over || blind => {}
             (None, None) => {}
@@ -398,6 +432,7 @@ impl World {
         if state.holder.is_none() && stored.is_some_and(|stored| state.generation < Some(stored)) {
             self.broken.note(Invariant::S6);
         }
+        self.keep_open_gate(config);
         let version = match &now {
             Some(now) => self.next_version(GATE, &now.version.uid, asks),
             None => self.new_version(GATE),
