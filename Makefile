@@ -62,12 +62,14 @@ test: $(OIDC) $(DJANGO) $(MONITORING) image ## Run all tests, on a real control 
 	@RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} cargo test --locked --no-fail-fast
 
 # Everything in one profile, the starter of the control plane too, so that nothing is built twice.
-bench: ## Measure exchanges, many credentials and the lock, about 6 min (ONLY=renewals: one entry of the lock; ONLY=--help names them)
+bench: ## Measure exchanges, 10,000 credentials and the lock, about 20 min (ONLY=renewals: one entry of the lock; ONLY=--help names them)
 	@cargo bench --locked --benches --no-run
 	@$(if $(ONLY),,cargo bench --locked --quiet --bench oauth)
 	@cargo run --locked --quiet --profile bench --example cluster -- --build-only >/dev/null
 	@$(if $(ONLY),,cargo run --locked --quiet --profile bench --example cluster -- \
 	cargo bench --locked --quiet --bench life)
+	@$(if $(ONLY),,cargo run --locked --quiet --profile bench --example cluster -- \
+	cargo bench --locked --quiet --bench scale)
 	@cargo run --locked --quiet --profile bench --example cluster -- \
 	cargo bench --locked --quiet --bench lock -- $(ONLY)
 

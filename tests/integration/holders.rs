@@ -11,8 +11,8 @@ use futures::{StreamExt, future::join_all};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
-    ResourceExt,
-    api::{DeleteParams, ListParams},
+    Api, ResourceExt,
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams, PostParams},
     runtime::{WatchStreamExt, watcher},
 };
 use serde_json::json;
@@ -86,6 +86,36 @@ async fn a_holder_that_is_killed_delays_a_refresh_and_does_not_prevent_it() {
         holds.items.is_empty().then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_that_cannot_be_read_is_waited_for_like_any_other() {
+    let fixture = Fixture::new("unreadable", Duration::from_secs(3600)).await;
+    fixture.seed("alice").await;
+    let operator = fixture.operator();
+    fixture.user("alice", json!({})).await;
+    fixture.ready("alice").await;
+    let name = "alice.hold.0123456789abcdef";
+    // The API server takes a time that a program may not be able to say.
+    let hold = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": name, "labels": {
+            "tokenward.dev/credential": "alice", "tokenward.dev/role": "hold",
+        }},
+        "spec": {"holderIdentity": "me", "leaseDurationSeconds": 60,
+            "renewTime": "9999-12-31T23:59:59.000000Z"},
+    });
+    let hold: DynamicObject = serde_json::from_value(hold).unwrap();
+    let leases = ApiResource::erase::<Lease>(&());
+    let leases: Api<DynamicObject> =
+        Api::namespaced_with(fixture.client.clone(), &fixture.namespace, &leases);
+    leases.create(&PostParams::default(), &hold).await.unwrap();
+    fixture.ask("alice", "1").await;
+    let waits = operator.logged("waiting for holders to let go").await;
+    assert_eq!(waits["lease"], name);
+    assert_eq!(fixture.oauth.request_count(), 1);
+    leases.delete(name, &DeleteParams::default()).await.unwrap();
+    fixture.generation("alice", 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
