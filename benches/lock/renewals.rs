@@ -2,6 +2,7 @@
 
 mod credentials;
 mod holder;
+#[allow(dead_code, reason = "every bench has its own processes")]
 mod process;
 
 use std::time::{Duration, Instant};

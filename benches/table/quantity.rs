@@ -11,6 +11,7 @@ pub enum Unit {
     Connections,
     Requests,
     Writes,
+    Credentials,
     PercentOfACore,
     Mebibytes,
 }
@@ -24,6 +25,7 @@ impl Unit {
             Self::PerSecond => "/s",
             Self::Requests => "requests",
             Self::Writes => "writes",
+            Self::Credentials => "credentials",
             Self::PercentOfACore => "% of a core",
             Self::Mebibytes => "MiB",
         }
@@ -54,7 +56,7 @@ impl fmt::Display for Quantity {
         let Self { value, unit } = *self;
         let decimals = match unit {
             Unit::Requests | Unit::Writes => 1,
-            Unit::PerSecond | Unit::Mebibytes | Unit::Connections => 0,
+            Unit::PerSecond | Unit::Mebibytes | Unit::Connections | Unit::Credentials => 0,
             Unit::Milliseconds | Unit::Microseconds | Unit::PercentOfACore => 2,
         };
         write!(formatter, "{value:.decimals$} {}", unit.name())

@@ -56,7 +56,8 @@ impl Line {
 
     fn ratio(&self) -> Option<f64> {
         let (_, reference) = self.reference.as_ref()?;
-        (reference.unit == self.ours.unit).then(|| self.ours.value / reference.value)
+        let is_known = reference.unit == self.ours.unit && reference.value > 0.0;
+        is_known.then(|| self.ours.value / reference.value)
     }
 
     fn is_reached(&self) -> Option<bool> {

@@ -5,14 +5,23 @@ use std::time::Duration;
 /// The time of a core that a process has used: `utime` and `stime` of proc(5), in hundredths of a second
 /// (`USER_HZ`, which is 100 wherever Linux has a stable interface).
 pub fn cpu(process: u32) -> Duration {
+    time(process, [14, 15])
+}
+
+/// The same of those of its children that have ended, and of theirs: `cutime` and `cstime`.
+pub fn ended_children(process: u32) -> Duration {
+    time(process, [16, 17])
+}
+
+fn time(process: u32, of: [usize; 2]) -> Duration {
     const TICK: Duration = Duration::from_millis(10);
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
     // The second field is a name, in parentheses, and may hold anything.
     let (_, fields) = stat.rsplit_once(") ").unwrap();
     let fields: Vec<_> = fields.split(' ').collect();
-    // The fields 14 and 15, and the first one here is the third.
-    let ticks = |field: usize| fields[field - 3].parse::<u32>().unwrap();
-    TICK * (ticks(14) + ticks(15))
+    // The first one here is the third.
+    let ticks = of.map(|field| fields[field - 3].parse::<u32>().unwrap());
+    TICK * (ticks[0] + ticks[1])
 }
 
 /// The same of this process, to the nanosecond.

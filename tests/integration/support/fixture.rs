@@ -135,6 +135,17 @@ impl Fixture {
         Operator::start(&proxy.kubeconfig(), &self.namespace, arguments)
     }
 
+    /// As [`Self::operator_through`], with a wall clock that is ahead by so many seconds.
+    pub fn operator_ahead_through(
+        &self,
+        seconds: i64,
+        proxy: &Proxy,
+        arguments: &[&str],
+    ) -> Operator {
+        self.operated.store(true, Ordering::Relaxed);
+        Operator::start_ahead(seconds, &proxy.kubeconfig(), &self.namespace, arguments)
+    }
+
     /// The operators' requests in this namespace from now on.
     pub fn audit(&self) -> Audit {
         self.audit_of(OPERATOR)
