@@ -65,7 +65,14 @@ pub async fn run(population: &mut Population, loss: Loss) -> Toll {
     the_rest_is_done(population, &before).await;
     pair.go_on(loss).await;
     all_ended(population, &before.lives).await;
+    let all_ended_at = Timestamp::now();
     let toll = Toll::count(population, &before, other_leads_since, loss).await;
+    eprintln!(
+        "leader {}: {} were under way, and all were at an end {} after its loss",
+        loss.name(),
+        before.under_way.len(),
+        all_ended_at.duration_since(lost_at)
+    );
     mend(population).await;
     let mut other = pair.other;
     other.signal("TERM");

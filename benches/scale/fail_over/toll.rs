@@ -32,6 +32,8 @@ pub struct Toll {
     /// Refresh tokens that were presented more often than the rule allows: once, and once more where nobody knows what
     /// became of the first time because the process is gone.
     presented_again: usize,
+    /// Refresh tokens that were presented twice, allowed or not.
+    presented_twice: usize,
     /// Credentials whose token had expired, by the operators' clock, when the next was obtained.
     expired: usize,
     /// Credentials whose stored refresh token the provider does not take any more.
@@ -69,6 +71,7 @@ impl Toll {
             take_over: take_over.try_into().unwrap(),
             redeemed_twice: redeemed_twice(&requests),
             presented_again: presented_again(&requests, again),
+            presented_twice: presented_again(&requests, |_| false),
             expired: expired(&before.lives, &population.times().await),
             lost: lost.len(),
             not_ready,
@@ -91,6 +94,10 @@ impl Toll {
                 "presented more often than is allowed",
                 self.presented_again,
                 0,
+            ),
+            Line::new(
+                format!("leader {leader}: presented once more"),
+                Quantity::new(number(self.presented_twice), Unit::Credentials),
             ),
             count("expired meanwhile", self.expired, 0),
             count("rotation lost with the process", self.lost, lost_at_most),
