@@ -20,8 +20,8 @@ use crate::{
 pub const COUNT: usize = 1000;
 
 /// For how long a provider that is lenient takes a spent refresh token once more. What a process had under way when it
-/// was killed is tried again some 70 s later: its gate must run out first, and nobody may be at the exchange or the
-/// write after it any more.
+/// was killed is tried again some 90 s later: another must lead, the gate must run out, and nobody may be at the exchange
+/// or the write after it any more.
 const GRACE: Duration = Duration::from_secs(120);
 
 pub async fn measure(count: usize) -> Vec<Line> {

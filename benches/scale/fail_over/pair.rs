@@ -30,6 +30,15 @@ impl Loss {
         }
     }
 
+    /// What follows a crash in an exchange waits for as long as that may take. A process that stood still for longer
+    /// does not read the answers that have come meanwhile.
+    fn times(self) -> &'static [&'static str] {
+        match self {
+            Self::Killed => &["--request-timeout", "5s"],
+            Self::Stopped | Self::Partitioned => &[],
+        }
+    }
+
     /// How many new refresh tokens go with it: the answers that a killed process was waiting for, or had not stored yet.
     pub fn loses_at_most(self) -> usize {
         match self {
@@ -52,10 +61,8 @@ impl Pair {
     pub async fn start(fixture: &Fixture, ahead: i64, loss: Loss) -> Self {
         let arguments = |name: &'static str| {
             let common = ["--leader-elect", "--log-level", "info"];
-            // What follows a crash in an exchange waits for as long as that may take.
-            let times = ["--request-timeout", "5s"];
             let place = ["--operator-namespace", fixture.namespace.as_str()];
-            [&common[..], &times, &place, &["--identity", name]].concat()
+            [&common[..], loss.times(), &place, &["--identity", name]].concat()
         };
         let (leader, proxy) = if loss == Loss::Partitioned {
             let proxy = fixture.proxy().await;
