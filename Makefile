@@ -68,8 +68,8 @@ bench: ## Measure exchanges, 10,000 credentials and the lock, about 20 min (ONLY
 	@cargo run --locked --quiet --profile bench --example cluster -- --build-only >/dev/null
 	@$(if $(ONLY),,cargo run --locked --quiet --profile bench --example cluster -- \
 	cargo bench --locked --quiet --bench life)
-	@$(if $(ONLY),,cargo run --locked --quiet --profile bench --example cluster -- \
-	cargo bench --locked --quiet --bench scale)
+	@$(if $(ONLY),,MIMALLOC_ARENA_EAGER_COMMIT=0 MIMALLOC_PURGE_DELAY=0 \
+	cargo run --locked --quiet --profile bench --example cluster -- cargo bench --locked --quiet --bench scale)
 	@cargo run --locked --quiet --profile bench --example cluster -- \
 	cargo bench --locked --quiet --bench lock -- $(ONLY)
 

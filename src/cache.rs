@@ -322,16 +322,16 @@ impl Caches {
         let namespace = credential.namespace().unwrap_or_default();
         let wanted_hash = found.map(|f| request_hash(f, credential));
         let wanted_hash = wanted_hash.as_deref();
-        let status = credential.status.clone().unwrap_or_default();
+        let status = credential.status.as_ref();
         let target = self.secret(&namespace, &credential.target_name());
-        let recorded = status.target.and_then(|t| t.resource_version);
+        let recorded = status.and_then(|s| s.target.as_ref()?.resource_version.as_deref());
         // What was written a moment ago was written for what is wanted.
         let late = memory.target.as_ref().is_some_and(Written::may_be_late);
         let hash = target.as_ref().and_then(|t| t.request_hash.as_deref());
         let target_seen = match &target {
             Some(found) => target_change(
                 found.version.as_deref(),
-                recorded.as_deref(),
+                recorded,
                 memory
                     .target
                     .as_ref()
@@ -341,33 +341,34 @@ impl Caches {
             None => Seen::Missing,
         };
         let seed_now = self.seed_version(credential);
-        let seed_known = status.grant.and_then(|g| g.seed_resource_version);
+        let seed_known = status.and_then(|s| s.grant.as_ref()?.seed_resource_version.as_ref());
         let was_watched = memory.inputs.as_ref().and_then(Inputs::seed_version);
         let copied = credential.copied().is_some();
-        let source_known = status.source.and_then(|s| s.resource_version);
+        let source_known = status.and_then(|s| s.source.as_ref()?.resource_version.as_deref());
         let source_unread = copied && seed_now.is_none() && is_unread(credential, memory);
         let seed = if copied {
             match (&seed_now, was_watched) {
                 (None, Some(_)) => Seen::Missing,
                 (None, None) => Seen::Unchanged,
-                (now, _) => target_change(
-                    now.as_deref(),
-                    source_known.as_deref(),
-                    memory.seed_version.as_deref(),
-                ),
+                (now, _) => {
+                    target_change(now.as_deref(), source_known, memory.seed_version.as_deref())
+                }
             }
-        } else if seed_now.is_none() || seed_now == seed_known || seed_now == memory.seed_version {
+        } else if seed_now.is_none()
+            || seed_now.as_ref() == seed_known
+            || seed_now == memory.seed_version
+        {
             Seen::Unchanged
         } else {
             Seen::Changed
         };
-        let refresh = status.refresh.unwrap_or_default();
-        let failing = refresh.failures > 0;
+        let refresh = status.and_then(|s| s.refresh.as_ref());
+        let failing = refresh.is_some_and(|refresh| refresh.failures > 0);
         let grant = match (inputs.grant.is_some(), credential.oauth2().grant_type) {
             (false, GrantType::RefreshToken) => Seen::Missing,
             _ => Seen::Unchanged,
         };
-        let last = refresh.last_error.as_ref();
+        let last = refresh.and_then(|refresh| refresh.last_error.as_ref());
         // That a seed was refused, too, is noted in the grant, and makes no refused grant another one.
         let is_refused = last.is_some_and(|error| Reason::is_terminal(&error.reason));
         let changed = memory.inputs.as_ref().is_some_and(|before| {
@@ -383,10 +384,8 @@ impl Caches {
         let wanted_target = target_hash(credential);
         let target_noted = target.as_ref().and_then(|t| t.target_hash.as_deref());
         let known = known_generation(credential.status.as_ref());
-        let outcome_unknown = refresh
-            .last_error
-            .as_ref()
-            .is_some_and(|e| e.reason == Reason::RefreshOutcomeUnknown.as_str());
+        let outcome_unknown =
+            last.is_some_and(|e| e.reason == Reason::RefreshOutcomeUnknown.as_str());
         let reported_dead =
             outcome_unknown && asked.is_wanted(known) && memory.dead_tried != Some(known);
         decide(&Facts {

@@ -283,7 +283,9 @@ impl Context {
     pub fn recall(&self, credential: &IntegrationCredential) -> Memory {
         let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let uid = credential.uid().unwrap_or_default();
-        memory.get(&uid).map_or_else(Memory::default, |known| Memory::clone(known))
+        memory
+            .get(&uid)
+            .map_or_else(Memory::default, |known| Memory::clone(known))
     }
 
     /// Remembers it.

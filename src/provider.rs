@@ -6,8 +6,8 @@ mod client;
 pub mod controller;
 mod discover;
 mod inspect;
-pub mod known;
 pub mod judged;
+pub mod known;
 mod resolve;
 
 use kube::ResourceExt;
@@ -124,7 +124,8 @@ pub fn request_hash(found: &Found, credential: &IntegrationCredential) -> String
         list.sort();
         list.join(" ")
     };
-    let description = found.description.clone().unwrap_or_default();
+    let unknown = Description::default();
+    let description = found.description.as_ref().unwrap_or(&unknown);
     let convention = description.convention(oauth2.grant_type, false);
     let mut parts = vec![
         description.token_url.clone().unwrap_or_default(),

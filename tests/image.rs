@@ -199,6 +199,10 @@ fn it_says_what_it_is_and_runs_as_nobody_in_particular() {
     assert_eq!(config["User"], "65532:65532");
     assert_eq!(config["Entrypoint"], serde_json::json!(["/tokenward"]));
     assert!(config["Cmd"].is_null(), "{config}");
+    let variables = config["Env"].to_string();
+    for allocator in ["MIMALLOC_ARENA_EAGER_COMMIT=0", "MIMALLOC_PURGE_DELAY=0"] {
+        assert!(variables.contains(allocator), "{variables}");
+    }
     assert_eq!(image.label("title"), "tokenward");
     assert_eq!(image.label("licenses"), env!("CARGO_PKG_LICENSE"));
     assert_eq!(image.label("version"), env!("CARGO_PKG_VERSION"));

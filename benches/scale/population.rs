@@ -11,7 +11,7 @@ use tokenward::api::IntegrationCredential;
 use crate::support::{Fixture, Operator, condition, within};
 
 /// How many are sent to the API server at a time.
-const AT_A_TIME: usize = 32;
+pub const AT_A_TIME: usize = 32;
 
 /// How long a token lives.
 pub const LIFETIME: Duration = Duration::from_secs(3600);

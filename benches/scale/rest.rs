@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use crate::{
     growth::SETTLED,
-    population::Population,
+    population::{AT_A_TIME, Population},
     quantity::{Quantity, Unit},
     report::{Line, Target},
     support::{Operator, within},
@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Secrets that are nobody's business.
-const UNRELATED: usize = 20_000;
+const OTHERS: usize = 20_000;
 
 /// How long rest is watched.
 const REST: Duration = Duration::from_secs(30);
@@ -29,10 +29,16 @@ const REST: Duration = Duration::from_secs(30);
 /// How often an operator has looked at a credential.
 pub async fn looks(operator: &Operator) -> usize {
     let address = operator.health().await;
-    let text = reqwest::get(format!("http://{address}/metrics")).await.unwrap();
+    let text = reqwest::get(format!("http://{address}/metrics"))
+        .await
+        .unwrap();
     let text = text.text().await.unwrap();
-    let counts = text.lines().filter(|l| l.starts_with("tokenward_reconcile_total{"));
-    counts.map(|l| l.rsplit(' ').next().unwrap().parse::<usize>().unwrap()).sum()
+    let counts = text
+        .lines()
+        .filter(|l| l.starts_with("tokenward_reconcile_total{"));
+    counts
+        .map(|l| l.rsplit(' ').next().unwrap().parse::<usize>().unwrap())
+        .sum()
 }
 
 /// A count for each kind of request: verb and resource.
@@ -41,13 +47,25 @@ pub fn kinds(requests: &[String]) -> BTreeMap<String, usize> {
     for request in requests {
         let (kind, name) = request.rsplit_once(' ').unwrap();
         let is_grant = name.ends_with(".grant");
-        let kind = if is_grant { format!("{kind} (grant)") } else { kind.to_owned() };
+        let kind = if is_grant {
+            format!("{kind} (grant)")
+        } else {
+            kind.to_owned()
+        };
         *kinds.entry(kind).or_default() += 1;
     }
     kinds
 }
 
 pub async fn measure(population: &mut Population) -> Vec<Line> {
+    let (operator, mut lines) = restart(population).await;
+    lines.extend(at_rest(population, &operator).await);
+    lines.extend(beside_others(population, &operator).await);
+    lines
+}
+
+/// A start over credentials of which none is due.
+async fn restart(population: &Population) -> (Operator, Vec<Line>) {
     let count = population.count;
     let audit = population.fixture.audit();
     let start = Instant::now();
@@ -64,59 +82,63 @@ pub async fn measure(population: &mut Population) -> Vec<Line> {
     eprintln!("a restart: {:?}", kinds(&requests));
     let lists = requests.iter().filter(|r| r.starts_with("list ")).count();
     let writes = audit.writes().len();
-    let fresh = memory(&operator);
     let what = |what: &str| format!("restart with {count}, none due: {what}");
-    let at_most = |value| Target::Ours(value);
     let quantity = |count, unit| Quantity::new(number(count), unit);
-    let mut lines = vec![
-        Line::new(what("ready"), ready).target(at_most(10_000.0)),
+    let others = requests.len() - lists - writes;
+    let lines = vec![
+        Line::new(what("ready"), ready).target(Target::Ours(10_000.0)),
         Line::new(what("each was looked at"), looked),
-        Line::new(what("writes"), quantity(writes, Unit::Writes)).target(at_most(0.0)),
+        Line::new(what("writes"), quantity(writes, Unit::Writes)).target(Target::Ours(0.0)),
         Line::new(what("lists"), quantity(lists, Unit::Requests)),
-        Line::new(
-            what("other reads"),
-            quantity(requests.len() - lists - writes, Unit::Requests),
-        )
-        .target(at_most(0.0)),
-        Line::new(what("memory"), fresh).target(at_most(64.0)),
+        Line::new(what("other reads"), quantity(others, Unit::Requests)).target(Target::Ours(0.0)),
+        Line::new(what("memory"), memory(&operator)).target(Target::Ours(64.0)),
         Line::new(what("memory at its peak"), peak(&operator)),
     ];
-    let (work, before) = (Work::of(&operator), audit.requests().len());
+    (operator, lines)
+}
+
+/// What is done while nothing is to be done.
+async fn at_rest(population: &Population, operator: &Operator) -> Vec<Line> {
+    let count = population.count;
+    let (work, audit) = (Work::of(operator), population.fixture.audit());
     sleep(REST).await;
     let [used, _, _] = work.used();
-    let rest = used.as_secs_f64() / work.time().as_secs_f64();
-    lines.extend([
+    let share = used.as_secs_f64() / work.time().as_secs_f64();
+    let requests = number(audit.requests().len());
+    vec![
         Line::new(
             format!("processor at rest with {count}"),
-            Quantity::new(rest * 100.0, Unit::PercentOfACore),
+            Quantity::new(share * 100.0, Unit::PercentOfACore),
         ),
         Line::new(
             format!("requests in {REST:?} of rest"),
-            quantity(audit.requests().len() - before, Unit::Requests),
+            Quantity::new(requests, Unit::Requests),
         ),
-    ]);
-    let (work, before) = (Work::of(&operator), memory(&operator));
-    unrelated(population).await;
+    ]
+}
+
+/// What Secrets cost that are nobody's business.
+async fn beside_others(population: &Population, operator: &Operator) -> Vec<Line> {
+    let (work, before) = (Work::of(operator), memory(operator));
+    others(population).await;
     sleep(SETTLED).await;
     let [used, _, _] = work.used();
-    let grown = memory(&operator).value - before.value;
-    lines.extend([
+    let grown = memory(operator).value - before.value;
+    vec![
         Line::new(
-            format!("memory for {UNRELATED} Secrets of others"),
+            format!("memory for {OTHERS} Secrets of others"),
             Quantity::new(grown, Unit::Mebibytes),
         )
-        .target(at_most(1.0)),
-        Line::new(format!("processor time while they came"), used),
-    ]);
-    drop(operator);
-    lines
+        .target(Target::Ours(1.0)),
+        Line::new("processor time while they came", used),
+    ]
 }
 
 /// Secrets that nobody told the operator of.
-async fn unrelated(population: &Population) {
+async fn others(population: &Population) {
     let api = population.fixture.secrets();
     let content = "x".repeat(1024);
-    let all = stream::iter(0..UNRELATED).map(async |number| {
+    let all = stream::iter(0..OTHERS).map(async |number| {
         let secret = json!({
             "metadata": {"name": format!("other-{number}")},
             "stringData": {"content": content},
@@ -124,5 +146,5 @@ async fn unrelated(population: &Population) {
         let secret: Secret = serde_json::from_value(secret).unwrap();
         api.create(&PostParams::default(), &secret).await.unwrap();
     });
-    all.buffer_unordered(32).collect::<()>().await;
+    all.buffer_unordered(AT_A_TIME).collect::<()>().await;
 }

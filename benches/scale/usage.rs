@@ -39,7 +39,9 @@ impl Work {
         let folder = cluster().audit_log.as_deref().and_then(|log| log.parent());
         let of = |name: &str| {
             let process = folder.and_then(|f| std::fs::read_to_string(f.join(name)).ok());
-            process.map_or(Duration::ZERO, |id| process::cpu(id.trim().parse().unwrap()))
+            process.map_or(Duration::ZERO, |id| {
+                process::cpu(id.trim().parse().unwrap())
+            })
         };
         [
             process::cpu(operator),

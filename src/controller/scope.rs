@@ -34,6 +34,7 @@ use crate::{
     cache::Caches,
     context::Context,
     finalizer::{Beside, left::Left},
+    platform::Platform,
     provider::{
         Discovery, Resolver,
         controller::{Keeper, Watched},
@@ -92,20 +93,13 @@ pub(super) async fn control(
         next_secrets().inspect_ok(move |secret| of_secrets.notice(&secret.metadata, Beside::Grant));
     let leases = leases.inspect_ok(move |lease| of_leases.notice(&lease.metadata, Beside::Gate));
 
-    let client_version: Watched = {
-        let (secrets, platform) = (Arc::clone(&secrets), platform.clone());
-        Arc::new(move |namespace, name| match namespace {
-            Some(namespace) => secrets.version(namespace, name),
-            None => platform.client_version(name),
-        })
-    };
     let resolver = resolver(
         client,
         config,
         &tools,
         &discovery,
         Arc::clone(&labels),
-        client_version,
+        client_versions(&secrets, &platform),
     );
     let caches = Caches {
         credentials: credentials.clone(),
@@ -126,7 +120,8 @@ pub(super) async fn control(
     ));
     let named = Arc::new(Named::default());
     let (noticed, of_secret) = (Arc::clone(&named), credentials.clone());
-    let credential_stream = credential_stream.inspect_ok(move |credential| noticed.notice(credential));
+    let credential_stream =
+        credential_stream.inspect_ok(move |credential| noticed.notice(credential));
     let concerned = select_all([
         provider_users(next_providers(), &providers, &credentials),
         provider_users(cluster_stream, &platform.cluster_providers, &credentials),
@@ -181,6 +176,15 @@ pub(super) async fn control(
     tokio::join!(reconciled, keeper, aside, left);
 }
 
+/// The versions of the Secrets of clients, in the namespace of an object or in that of the operator.
+fn client_versions(secrets: &Arc<SeenSecrets>, platform: &Platform) -> Watched {
+    let (secrets, platform) = (Arc::clone(secrets), platform.clone());
+    Arc::new(move |namespace, name| match namespace {
+        Some(namespace) => secrets.version(namespace, name),
+        None => platform.client_version(name),
+    })
+}
+
 /// A queue whose length is measured, and where it tells whom it calls.
 fn measured_queue(
     tools: &Tools,
@@ -203,10 +207,7 @@ fn keep_providers(
     (client, identity): (&Client, &str),
     (resolver, tools): (Arc<Resolver>, Arc<Tools>),
     (providers, changes): (Store<OAuthProvider>, Shared<OAuthProvider>),
-    (secrets, secret_changes): (
-        Arc<SeenSecrets>,
-        Shared<PartialObjectMeta<Secret>>,
-    ),
+    (secrets, secret_changes): (Arc<SeenSecrets>, Shared<PartialObjectMeta<Secret>>),
     filled: Filled,
 ) -> impl Future<Output = ()> + Send {
     let of_secret = providers.clone();
@@ -219,9 +220,8 @@ fn keep_providers(
             &secret.name_any(),
         ))
     });
-    let watched: Watched = Arc::new(move |namespace, name| {
-        secrets.version(namespace.unwrap_or_default(), name)
-    });
+    let watched: Watched =
+        Arc::new(move |namespace, name| secrets.version(namespace.unwrap_or_default(), name));
     Keeper::new(
         client.clone(),
         identity,

@@ -8,11 +8,7 @@ use futures::{
     stream,
 };
 use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::{
-    Api, Client, ResourceExt,
-    api::ListParams,
-    core::PartialObjectMeta,
-};
+use kube::{Api, Client, ResourceExt, api::ListParams, core::PartialObjectMeta};
 
 use super::Config;
 use crate::{
@@ -125,7 +121,14 @@ pub(super) fn keep_cluster_providers(
     let filled = platform.filled.clone();
     let watched: Watched = Arc::new(move |_, name| platform.client_version(name));
     let labels = Arc::new(Labels::Unknown);
-    let resolver = resolver(client, config, tools, discovery, labels, Arc::clone(&watched));
+    let resolver = resolver(
+        client,
+        config,
+        tools,
+        discovery,
+        labels,
+        Arc::clone(&watched),
+    );
     let by_secret = secrets
         .filter_map(async |secret| secret.ok())
         .flat_map(move |secret| stream::iter(users::naming(&of_secret, None, &secret.name_any())));

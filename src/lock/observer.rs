@@ -339,7 +339,8 @@ impl Seen {
 
     /// Whether nobody holds a credential, seen after its gate was written in this version; `None`: that is not seen yet.
     fn tells_of(&self, namespace: &str, key: &Key, gate: &Version) -> Option<bool> {
-        let begins_anew = [None, Some(namespace.to_owned())].map(|s| self.relisted.contains_key(&s));
+        let begins_anew =
+            [None, Some(namespace.to_owned())].map(|s| self.relisted.contains_key(&s));
         let seen = self.gates.get(key)?;
         let is_shown = begins_anew == [false; 2] && seen.version == *gate;
         is_shown.then(|| !self.holds.contains_key(key))

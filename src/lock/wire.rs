@@ -6,9 +6,7 @@ mod gate;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use k8s_openapi::{
-    api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
+use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::ResourceExt;
 
 pub use self::{
@@ -145,7 +143,9 @@ pub fn is_rejected(lease: &Lease) -> bool {
 #[must_use]
 pub fn is_hold(metadata: &ObjectMeta) -> bool {
     let labels = metadata.labels.as_ref();
-    labels.and_then(|labels| labels.get(ROLE_LABEL)).is_some_and(|role| role == HOLD)
+    labels
+        .and_then(|labels| labels.get(ROLE_LABEL))
+        .is_some_and(|role| role == HOLD)
 }
 
 /// Whether this is the name of a want.

@@ -43,6 +43,9 @@ use crate::{api::Description, clock};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+/// How long it may take to read what has arrived.
+const READING: Duration = Duration::from_millis(250);
+
 /// What the operator was told about the way to providers.
 #[derive(Clone, Debug)]
 pub struct Access {
@@ -184,7 +187,8 @@ impl Endpoint {
             .headers(headers)
             .body(request.body.expose_secret().to_owned());
         let sent = clock::now();
-        (sent, answered(outgoing.timeout(timeout)).await)
+        let answer = in_time(timeout, answered(outgoing)).await;
+        (sent, answer.unwrap_or(Err(Unanswered::Lost)))
     }
 
     /// Gets a document such as the provider's metadata, and takes at most `timeout` in all.
@@ -245,6 +249,16 @@ impl Endpoint {
         };
         let (sent, answer) = self.send(outgoing, spends, authorities, timeout).await;
         (sent, tokens(answer, description, spent))
+    }
+}
+
+/// What comes within `limit`, and what had come by then: a process that stood still for longer finds its time over before it
+/// has read what arrived meanwhile, which may be the only copy of a refresh token.
+async fn in_time<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = std::pin::pin!(work);
+    match tokio::time::timeout(limit, &mut work).await {
+        Ok(done) => Some(done),
+        Err(_) => tokio::time::timeout(READING, work).await.ok(),
     }
 }
 

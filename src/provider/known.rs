@@ -152,7 +152,10 @@ mod tests {
         let described: OAuthClient = serde_json::from_value(described).unwrap();
         let read: Client = ("demo".to_owned(), Vec::new());
         let seen = |names: &[&str]| -> Seen {
-            names.iter().map(|n| ((*n).to_owned(), "1".to_owned())).collect()
+            names
+                .iter()
+                .map(|n| ((*n).to_owned(), "1".to_owned()))
+                .collect()
         };
         let works = credential(0);
         let note = |names: &[&str]| {

@@ -174,7 +174,8 @@ impl Resolver {
                     let secrets = clients.secrets(client, authentication, is_app, &mut seen);
                     let read = (id, secrets.await?);
                     let described = (client, seen);
-                    self.clients.note(credential, version.as_deref(), is_app, described, &read);
+                    self.clients
+                        .note(credential, version.as_deref(), is_app, described, &read);
                     read
                 }
             },

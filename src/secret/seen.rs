@@ -10,7 +10,7 @@ use std::{
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{ResourceExt, core::PartialObjectMeta, runtime::watcher::Event};
 
-use super::target::{REQUEST_HASH, OWNER_UID, TARGET_HASH};
+use super::target::{OWNER_UID, REQUEST_HASH, TARGET_HASH};
 use crate::{
     api::{DeletionPolicy, IntegrationCredential},
     finalizer,
@@ -67,7 +67,10 @@ impl SeenSecret {
         let goes = self.owner.is_some() && self.owner.as_deref() == uid;
         let stays = self.retained_for.is_some() && self.retained_for.as_deref() == uid;
         let target = credential.spec.target.as_ref();
-        match target.map(|target| target.deletion_policy).unwrap_or_default() {
+        match target
+            .map(|target| target.deletion_policy)
+            .unwrap_or_default()
+        {
             DeletionPolicy::Retain => goes,
             DeletionPolicy::Delete => stays && !goes,
         }
@@ -89,7 +92,9 @@ impl SeenSecrets {
     /// One of them.
     #[must_use]
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<SeenSecret>> {
-        lock(&self.objects).get(&(namespace.into(), name.into())).cloned()
+        lock(&self.objects)
+            .get(&(namespace.into(), name.into()))
+            .cloned()
     }
 
     /// The `resourceVersion` of one of them.

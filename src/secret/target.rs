@@ -193,7 +193,12 @@ fn template_hash(credential: &IntegrationCredential) -> Option<String> {
 
 /// How the target of a credential is to be written.
 fn spec(credential: &IntegrationCredential) -> Target {
-    credential.spec.target.as_deref().cloned().unwrap_or_default()
+    credential
+        .spec
+        .target
+        .as_deref()
+        .cloned()
+        .unwrap_or_default()
 }
 
 fn digest(secret: &Secret) -> String {

@@ -45,7 +45,8 @@ pub async fn write<K: Resource<DynamicType = ()>>(
     ];
     if only_this_version {
         let version = object.resource_version();
-        changes.push(json!({"op": "replace", "path": "/metadata/resourceVersion", "value": version}));
+        changes
+            .push(json!({"op": "replace", "path": "/metadata/resourceVersion", "value": version}));
     }
     let params = PatchParams {
         field_manager: Some(MANAGER.to_owned()),
@@ -57,7 +58,8 @@ pub async fn write<K: Resource<DynamicType = ()>>(
     let request = Request::new(path);
     let patch = Patch::Merge(changes);
     let request = request.patch_subresource("status", &object.name_any(), &params, &patch);
-    let mut request = request.map_err(|error| RequestError::Refused(kube::Error::BuildRequest(error)))?;
+    let mut request =
+        request.map_err(|error| RequestError::Refused(kube::Error::BuildRequest(error)))?;
     request.headers_mut().insert(ACCEPT, METADATA);
     request.headers_mut().insert(CONTENT_TYPE, JSON_PATCH);
     match bounded(client.request::<Stored>(request)).await {

@@ -12,7 +12,8 @@ use crate::support::{Calls, Fault, Fixture, Operator, eventually};
 const HOUR: Duration = Duration::from_secs(3600);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_uncontended_refresh_makes_five_writes_and_three_reads_and_without_a_grant_four_and_two() {
+async fn an_uncontended_refresh_makes_five_writes_and_three_reads_and_without_a_grant_four_and_two()
+{
     let fixture = Fixture::new("writes", HOUR).await;
     fixture.seed("alice").await;
     let _operator = fixture.operator();

@@ -42,11 +42,7 @@ impl Gate {
                 };
                 self.tell_time();
                 let answer = match answer {
-                    Ok(stored) => {
-                        let version = wire::version(&stored);
-                        self.lease = Some(stored);
-                        Answer::Done(version)
-                    }
+                    Ok(stored) => Answer::Done(self.remember(stored)),
                     Err(error) => {
                         let refused = matches!(error, RequestError::Refused(_));
                         is_unclear = matches!(error, RequestError::Unclear(_));
@@ -128,8 +124,14 @@ impl Gate {
             return Answer::NotFound;
         };
         let state = wire::read_gate(&lease, &self.durations);
+        Answer::Done((self.remember(lease), state))
+    }
+
+    /// The Lease as it is stored, without what the API server keeps anyway.
+    fn remember(&mut self, mut lease: Lease) -> Version {
+        lease.metadata.managed_fields = None;
         let version = wire::version(&lease);
         self.lease = Some(lease);
-        Answer::Done((version, state))
+        version
     }
 }

@@ -84,3 +84,17 @@ async fn send(
 fn text(body: &SecretSlice<u8>) -> &str {
     std::str::from_utf8(body.expose_secret()).unwrap()
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_had_arrived_when_the_time_was_over_is_read() {
+    let limit = Duration::from_secs(5);
+    let comes = async |after: Duration| {
+        let work = async move {
+            tokio::time::sleep(after).await;
+        };
+        in_time(limit, work).await.is_some()
+    };
+    assert!(comes(limit / 2).await);
+    assert!(comes(limit + READING / 2).await);
+    assert!(!comes(limit * 2).await);
+}

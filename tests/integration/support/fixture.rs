@@ -136,6 +136,7 @@ impl Fixture {
     }
 
     /// As [`Self::operator_through`], with a wall clock that is ahead by so many seconds.
+    #[allow(dead_code, reason = "for the benches")]
     pub fn operator_ahead_through(
         &self,
         seconds: i64,
