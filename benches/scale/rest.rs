@@ -46,7 +46,9 @@ pub fn kinds(requests: &[String]) -> BTreeMap<String, usize> {
     let mut kinds = BTreeMap::new();
     for request in requests {
         let (kind, name) = request.rsplit_once(' ').unwrap();
-        let is_grant = name.ends_with(".grant");
+        let is_grant = name
+            .rsplit_once('.')
+            .is_some_and(|(_, last)| last == "grant");
         let kind = if is_grant {
             format!("{kind} (grant)")
         } else {

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{Client, ResourceExt, core::PartialObjectMeta, runtime::reflector::Store};
 
 use crate::{
-    api::IntegrationCredential,
+    api::{ClusterOAuthProvider, IntegrationCredential, OAuthProvider},
     plan::RECHECK,
     platform::Labels,
     provider::controller::ProviderObject,
@@ -41,10 +41,25 @@ pub(super) fn provider_users<K: ProviderObject>(
 /// The users of a client's Secret that has changed, where they need it.
 pub(super) fn client_users(
     stream: Shared<PartialObjectMeta<Secret>>,
-    users: impl Fn(&PartialObjectMeta<Secret>) -> Vec<User> + Send + 'static,
+    credentials: &Store<IntegrationCredential>,
+    providers: &Store<OAuthProvider>,
 ) -> BoxStream<'static, Vec<User>> {
+    let (credentials, providers) = (credentials.clone(), providers.clone());
+    let changed = stream.filter_map(async |secret| secret.ok());
+    let concerned = changed.map(move |secret| users::of_client(&credentials, &providers, &secret));
+    concerned.boxed()
+}
+
+/// The same of cluster providers.
+pub(super) fn cluster_client_users(
+    stream: Shared<PartialObjectMeta<Secret>>,
+    credentials: &Store<IntegrationCredential>,
+    providers: &Store<ClusterOAuthProvider>,
+) -> BoxStream<'static, Vec<User>> {
+    let (credentials, providers) = (credentials.clone(), providers.clone());
+    let changed = stream.filter_map(async |secret| secret.ok());
     let concerned =
-        stream.filter_map(move |secret| future::ready(secret.ok().map(|secret| users(&secret))));
+        changed.map(move |secret| users::of_cluster_client(&credentials, &providers, &secret));
     concerned.boxed()
 }
 

@@ -1,6 +1,7 @@
 //! One scope: a namespace, or all of them. Its watches, and the controller over them.
 
 use std::{
+    convert::Infallible,
     future,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -8,7 +9,7 @@ use std::{
 
 use futures::{
     StreamExt, TryStreamExt,
-    future::join,
+    future::{join, select},
     stream::{self, select_all},
 };
 use k8s_openapi::api::core::v1::Secret;
@@ -19,6 +20,7 @@ use kube::{
         Controller,
         controller::{self, Config as Concurrency},
         reflector::{ObjectRef, Store},
+        watcher,
     },
 };
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -26,7 +28,9 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     Config, Readiness, api,
-    concerned::{asked_labels, client_users, namespace_users, provider_users},
+    concerned::{
+        asked_labels, client_users, cluster_client_users, namespace_users, provider_users,
+    },
     shared::{Reader, labels, resolver},
 };
 use crate::{
@@ -80,10 +84,11 @@ pub(super) async fn control(
     let mut next_secrets = || next(&mut secret_streams);
     let mut next_providers = || next(&mut provider_streams);
 
+    let observer = Arc::clone(&tools.gates.observer);
     let leases = observed(
         api(client, scope),
         scope.map(str::to_owned),
-        Arc::clone(&tools.gates.observer),
+        observer,
         &filled,
     );
 
@@ -125,14 +130,12 @@ pub(super) async fn control(
     let concerned = select_all([
         provider_users(next_providers(), &providers, &credentials),
         provider_users(cluster_stream, &platform.cluster_providers, &credentials),
-        client_users(next_secrets(), {
-            let (credentials, providers) = (credentials.clone(), providers.clone());
-            move |secret| users::of_client(&credentials, &providers, secret)
-        }),
-        client_users(client_secret_stream, {
-            let (credentials, providers) = (credentials.clone(), platform.cluster_providers);
-            move |secret| users::of_cluster_client(&credentials, &providers, secret)
-        }),
+        client_users(next_secrets(), &credentials, &providers),
+        cluster_client_users(
+            client_secret_stream,
+            &credentials,
+            &platform.cluster_providers,
+        ),
         namespace_users(namespace_stream, &credentials),
         asked_labels(client, scope, (labels, filled.clone()), &credentials),
     ]);
@@ -153,27 +156,28 @@ pub(super) async fn control(
         (secrets, next_secrets()),
         filled,
     );
-    let announced = announce(&context, scope, &readiness);
     let reconciled = controller.for_each(|result| {
-        match result {
-            // Deleted while it waited for its turn.
-            Err(controller::Error::ObjectNotFound(gone)) => {
-                context.queue.leave(&gone.into_kind_unchecked(()));
-            }
-            Err(error) => tracing::debug!(%error, "reconcile ended"),
-            Ok(_) => {}
+        if let Err(error) = result {
+            ended(&context, error);
         }
         future::ready(())
     });
-    let aside = async {
-        tokio::select! {
-            () = announced => {}
-            ((), ()) = join(sharing_providers, sharing_secrets) => {}
-            () = tools.shutdown.cancelled() => {}
+    let sharing = join(sharing_providers, sharing_secrets);
+    let announced = Box::pin(announce(&context, scope, &readiness));
+    let aside = select(announced, Box::pin(sharing));
+    let aside = tools.shutdown.run_until_cancelled(aside);
+    let released = release_the_left(&context, &left);
+    tokio::join!(reconciled, keeper, aside, released);
+}
+
+/// What became of a look that could not be made. Who was deleted while it waited for its turn gives it up.
+fn ended(context: &Context, error: controller::Error<Infallible, watcher::Error>) {
+    match error {
+        controller::Error::ObjectNotFound(gone) => {
+            context.queue.leave(&gone.into_kind_unchecked(()));
         }
-    };
-    let left = release_the_left(&context, &left);
-    tokio::join!(reconciled, keeper, aside, left);
+        error => tracing::debug!(%error, "reconcile ended"),
+    }
 }
 
 /// The versions of the Secrets of clients, in the namespace of an object or in that of the operator.

@@ -14,11 +14,14 @@ use super::{
     client::{Clients, Seen},
     discover::Asked,
     incomplete,
-    known::KnownClients,
+    known::{self, KnownClients},
     offers, request_hash, unknown_preset,
 };
 use crate::{
-    api::{Description, GrantType, IntegrationCredential, Provider, ProviderReference},
+    api::{
+        ClientAuthentication, Description, GrantType, IntegrationCredential, OAuthClient, Provider,
+        ProviderReference,
+    },
     explain,
     failure::Failure,
     oauth::{
@@ -164,21 +167,11 @@ impl Resolver {
             provider: reference,
             place,
         };
-        let is_app = oauth2.grant_type == GrantType::GitHubAppInstallation;
         let (client_id, client_secrets) = match &provider.client {
-            Some(client) => match self.clients.find(credential, version.as_deref(), is_app) {
-                Some(known) => known,
-                None => {
-                    let (mut seen, authentication) = (Seen::default(), description.client_auth());
-                    let id = clients.id(client, &mut seen).await?;
-                    let secrets = clients.secrets(client, authentication, is_app, &mut seen);
-                    let read = (id, secrets.await?);
-                    let described = (client, seen);
-                    self.clients
-                        .note(credential, version.as_deref(), is_app, described, &read);
-                    read
-                }
-            },
+            Some(client) => {
+                let described = (client, version.as_deref(), description.client_auth());
+                self.client(&clients, credential, described).await?
+            }
             None if oauth2.grant_type == GrantType::JwtBearer => Default::default(),
             None => {
                 return Err(incomplete(reference, "it names no client; set spec.client"));
@@ -196,6 +189,29 @@ impl Resolver {
             authorities,
             description,
         })
+    }
+}
+
+impl Resolver {
+    /// The client of a credential's provider, as its object of this version describes it.
+    async fn client(
+        &self,
+        clients: &Clients<'_>,
+        credential: &IntegrationCredential,
+        (client, version, authentication): (&OAuthClient, Option<&str>, ClientAuthentication),
+    ) -> Result<known::Client, Failure> {
+        let is_app = credential.oauth2().grant_type == GrantType::GitHubAppInstallation;
+        if let Some(known) = self.clients.find(credential, version, is_app) {
+            return Ok(known);
+        }
+        let mut seen = Seen::default();
+        let id = clients.id(client, &mut seen).await?;
+        let secrets = clients.secrets(client, authentication, is_app, &mut seen);
+        let read = (id, secrets.await?);
+        let described = (client, seen);
+        self.clients
+            .note(credential, version, is_app, described, &read);
+        Ok(read)
     }
 }
 
