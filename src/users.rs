@@ -2,9 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use futures::{Stream, TryStreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Resource, ResourceExt,
@@ -21,15 +22,35 @@ use crate::{
 };
 
 /// Which credentials name a Secret, without going through all of them at each change of one.
-#[derive(Default)]
 pub struct Named {
+    credentials: Store<IntegrationCredential>,
     /// By namespace and name of a Secret that is not called like its credential: the names of credentials.
     users: Mutex<HashMap<(String, String), Vec<String>>>,
 }
 
 impl Named {
-    /// Takes note of what a credential names.
-    pub fn notice(&self, credential: &IntegrationCredential) {
+    /// Of these credentials.
+    #[must_use]
+    pub fn new(credentials: Store<IntegrationCredential>) -> Self {
+        Self {
+            credentials,
+            users: Mutex::default(),
+        }
+    }
+
+    /// Takes note of what each credential of a watch names.
+    pub fn follow<E>(
+        self: &Arc<Self>,
+        stream: impl Stream<Item = Result<IntegrationCredential, E>> + Send + 'static,
+    ) -> impl Stream<Item = Result<IntegrationCredential, E>> + Send + 'static
+    where
+        E: Send + 'static,
+    {
+        let named = Arc::clone(self);
+        stream.inspect_ok(move |credential| named.notice(credential))
+    }
+
+    fn notice(&self, credential: &IntegrationCredential) {
         let namespace = credential.namespace().unwrap_or_default();
         let name = credential.name_any();
         let target = credential.target_name();
@@ -48,14 +69,13 @@ impl Named {
     #[must_use]
     pub fn of_secret(
         &self,
-        credentials: &Store<IntegrationCredential>,
         secret: &PartialObjectMeta<Secret>,
     ) -> Vec<ObjectRef<IntegrationCredential>> {
         let namespace = secret.namespace().unwrap_or_default();
         let owner = secret.labels().get(CREDENTIAL_LABEL);
         let name = secret.name_any();
         let names_it = |user: &ObjectRef<IntegrationCredential>| {
-            credentials.get(user).is_some_and(|credential| {
+            self.credentials.get(user).is_some_and(|credential| {
                 // Left behind by one that is gone, it may be what another one waits for.
                 credential.made_from() == Some(&name) || credential.target_name() == name
             })
@@ -303,7 +323,7 @@ mod tests {
     #[test]
     fn a_secret_concerns_those_who_name_it_now() {
         let (credentials, mut writer) = reflector::store();
-        let named = Named::default();
+        let named = Named::new(credentials);
         let mut see = |event: watcher::Event<IntegrationCredential>| {
             writer.apply_watcher_event(&event);
             if let watcher::Event::Apply(one) | watcher::Event::Delete(one) = &event {
@@ -311,7 +331,7 @@ mod tests {
             }
         };
         let of = |name: &str, labels: Value| {
-            let users = named.of_secret(&credentials, &secret(name, &labels));
+            let users = named.of_secret(&secret(name, &labels));
             users.into_iter().map(|u| u.name).collect::<Vec<_>>()
         };
         let (alice, bob) = (credential("alice", "p", 0), credential("bob", "p", 0));

@@ -123,10 +123,8 @@ pub(super) async fn control(
         queue,
         (&config.identity, attempts),
     ));
-    let named = Arc::new(Named::default());
-    let (noticed, of_secret) = (Arc::clone(&named), credentials.clone());
-    let credential_stream =
-        credential_stream.inspect_ok(move |credential| noticed.notice(credential));
+    let named = Arc::new(Named::new(credentials.clone()));
+    let credential_stream = named.follow(credential_stream);
     let concerned = select_all([
         provider_users(next_providers(), &providers, &credentials),
         provider_users(cluster_stream, &platform.cluster_providers, &credentials),
@@ -141,9 +139,7 @@ pub(super) async fn control(
     ]);
     let controller = Controller::for_stream(credential_stream, credentials)
         .with_config(Concurrency::default().concurrency(CONCURRENCY))
-        .watches_stream(credential_secrets, move |secret| {
-            named.of_secret(&of_secret, &secret)
-        })
+        .watches_stream(credential_secrets, move |secret| named.of_secret(&secret))
         .watches_stream(leases, |lease| wanted(&lease))
         .reconcile_on(spread(concerned))
         .reconcile_on(stream::poll_fn(move |task| called.poll_recv(task)))
