@@ -1,5 +1,7 @@
 //! Telling people of transitions, in events.
 
+use std::sync::{Mutex, PoisonError};
+
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client,
@@ -11,10 +13,16 @@ use crate::{context::MANAGER, request::bounded, status::Transition};
 /// The longest note of an event; the API server refuses more than 1,024 bytes.
 const LONGEST_NOTE: usize = 1024;
 
+/// How many events one recorder publishes. It keeps each for six minutes, to count the same one instead of telling it again, and
+/// goes through all of them at each: of 10,000 new credentials that is 50 MiB.
+const EVENTS: u32 = 1000;
+
 /// Publishes events.
-#[derive(Clone)]
 pub struct Teller {
-    recorder: Recorder,
+    client: Client,
+    reporter: Reporter,
+    /// With how many events it has published.
+    recorder: Mutex<(Recorder, u32)>,
 }
 
 impl Teller {
@@ -25,9 +33,22 @@ impl Teller {
             controller: MANAGER.to_owned(),
             instance: Some(identity.to_owned()),
         };
+        let recorder = Recorder::new(client.clone(), reporter.clone());
         Self {
-            recorder: Recorder::new(client, reporter),
+            client,
+            reporter,
+            recorder: Mutex::new((recorder, 0)),
         }
+    }
+
+    /// The one that publishes the next event.
+    fn recorder(&self) -> Recorder {
+        let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        if recorder.1 == EVENTS {
+            *recorder = (Recorder::new(self.client.clone(), self.reporter.clone()), 0);
+        }
+        recorder.1 += 1;
+        recorder.0.clone()
     }
 
     /// Tells of a transition that came of `action`. An event that cannot be published is only logged: nothing waits for it.
@@ -43,7 +64,7 @@ impl Teller {
             action: action.to_owned(),
             secondary: None,
         };
-        if let Err(error) = bounded(self.recorder.publish(&event, about)).await {
+        if let Err(error) = bounded(self.recorder().publish(&event, about)).await {
             tracing::warn!(%error, reason = transition.reason, "event not published");
         }
     }
