@@ -1,6 +1,9 @@
 //! All are due at once, and new ones come meanwhile.
 
-use std::time::{Duration, Instant};
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
 use futures::future::join;
 
@@ -80,12 +83,13 @@ struct Sweep {
 async fn sweep(population: &Population) -> Sweep {
     let (oauth, count) = (&population.fixture.oauth, population.count);
     let audit = population.fixture.audit();
-    let all = oauth.granted() + count;
+    let (all, new) = (oauth.granted() + count, Cell::new(0));
     let start = Instant::now();
     let mut operator = population.operator();
     let work = Work::of(&operator);
-    let going_on = || oauth.granted() < all;
-    let arriving = newcomers::arrive(&population.fixture, going_on);
+    // Those that come meanwhile are no refreshes.
+    let going_on = || oauth.granted() < all + new.get();
+    let arriving = newcomers::arrive(&population.fixture, &new, going_on);
     let refreshed = within(LONG, "a new token for each", async || {
         (!going_on()).then_some(())
     });

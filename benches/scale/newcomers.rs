@@ -1,6 +1,9 @@
 //! New credentials while others are refreshed.
 
-use std::time::{Duration, Instant};
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Secret;
@@ -13,11 +16,20 @@ use crate::support::Fixture;
 /// How often one comes.
 const EVERY: Duration = Duration::from_millis(400);
 
-/// Creates one after the other while `going_on`. How long each waited for its Secret, the shortest first.
-pub async fn arrive(fixture: &Fixture, going_on: impl Fn() -> bool) -> Vec<Duration> {
-    let times = stream::unfold(0, async |number| {
+/// Creates one after the other while `going_on`, and says how many have `come`. How long each waited for its Secret, the
+/// shortest first.
+pub async fn arrive(
+    fixture: &Fixture,
+    come: &Cell<usize>,
+    going_on: impl Fn() -> bool,
+) -> Vec<Duration> {
+    let times = stream::unfold((), async |()| {
         sleep(EVERY).await;
-        going_on().then_some((number, number + 1))
+        let number = come.get();
+        going_on().then(|| {
+            come.set(number + 1);
+            (number, ())
+        })
     });
     let waits = times.map(async |number: usize| {
         let name = format!("new-{number}");

@@ -14,7 +14,7 @@ use std::{
 
 use futures::{FutureExt, Stream, StreamExt};
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Client, Resource, ResourceExt,
     runtime::{
         Controller,
         controller::{Action, Config as Concurrency},
@@ -62,8 +62,6 @@ pub trait ProviderObject:
     fn found(&self) -> Found;
     /// What was said of it.
     fn said(&self) -> Option<&ProviderStatus>;
-    /// The objects of its namespace.
-    fn api(&self, client: Client) -> Api<Self>;
 }
 
 impl ProviderObject for OAuthProvider {
@@ -80,10 +78,6 @@ impl ProviderObject for OAuthProvider {
     fn said(&self) -> Option<&ProviderStatus> {
         self.status.as_ref()
     }
-
-    fn api(&self, client: Client) -> Api<Self> {
-        Api::namespaced(client, &self.namespace().unwrap_or_default())
-    }
 }
 
 impl ProviderObject for ClusterOAuthProvider {
@@ -99,10 +93,6 @@ impl ProviderObject for ClusterOAuthProvider {
 
     fn said(&self) -> Option<&ProviderStatus> {
         self.status.as_ref()
-    }
-
-    fn api(&self, client: Client) -> Api<Self> {
-        Api::all(client)
     }
 }
 
