@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Api,
-    api::{DeleteParams, Patch, PatchParams, PropagationPolicy},
+    api::{DeleteParams, Patch, PatchParams, PostParams, PropagationPolicy},
 };
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokenward::{api::ClusterOAuthProvider, manager::CredentialManager};
 
@@ -26,6 +27,33 @@ async fn delete_by(fixture: &Fixture, name: &str, policy: PropagationPolicy) {
     fixture.credentials().delete(name, &params).await.unwrap();
 }
 
+/// Deletes an object, if it is there.
+async fn take<K: Clone + std::fmt::Debug + DeserializeOwned>(api: &Api<K>, name: &str) {
+    match api.delete(name, &DeleteParams::default()).await {
+        Err(kube::Error::Api(status)) if status.is_not_found() => {}
+        deleted => drop(deleted.unwrap()),
+    }
+}
+
+/// Waits until the garbage collector has seen all Secrets there are: it takes one whose owner is gone, made after them.
+/// What it has not seen yet it takes for nobody's, and does not orphan.
+async fn garbage_collector_knows_the_secrets(fixture: &Fixture) {
+    let owner = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "name": "nobody",
+        "uid": "00000000-0000-4000-8000-000000000000",
+    });
+    let orphan: Secret = serde_json::from_value(json!({
+        "metadata": {"name": "orphan", "ownerReferences": [owner]},
+    }))
+    .unwrap();
+    let (api, params) = (fixture.secrets(), PostParams::default());
+    api.create(&params, &orphan).await.unwrap();
+    eventually("the orphan is taken", async || {
+        fixture.find_secret("orphan").await.is_none().then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_in_the_foreground_revokes_although_it_takes_what_belongs_to_it_first() {
     let fixture = fixture("foreground", HOUR).await;
@@ -33,11 +61,20 @@ async fn a_deletion_in_the_foreground_revokes_although_it_takes_what_belongs_to_
     let tokens = revocable(&fixture, "alice").await;
     operator.kill();
     delete_by(&fixture, "alice", PropagationPolicy::Foreground).await;
-    // Garbage collection has come by, before the operator.
-    eventually("the target is taken", async || {
-        fixture.find_secret("alice").await.is_none().then_some(())
+    // Garbage collection comes by, before the operator.
+    eventually("the end of what is in the foreground", async || {
+        let credential = fixture.get("alice").await;
+        let mut finalizers = credential.metadata.finalizers.into_iter().flatten();
+        let waits = finalizers.any(|finalizer| finalizer == "foregroundDeletion");
+        (!waits).then_some(())
     })
     .await;
+    // It takes what does not block its owner only where it comes to it before it comes to the owner.
+    for name in ["alice", "alice.grant"] {
+        take(&fixture.secrets(), name).await;
+    }
+    take(&fixture.leases(), "alice.gate").await;
+    assert!(fixture.find_secret("alice").await.is_none());
     assert_eq!(carriers(&fixture, "alice").await, [true; 3]);
     let _operator = fixture.operator();
     gone(&fixture, "alice").await;
@@ -52,6 +89,7 @@ async fn a_deletion_that_orphans_revokes_and_leaves_the_target() {
     let mut operator = fixture.operator();
     let tokens = revocable(&fixture, "alice").await;
     operator.kill();
+    garbage_collector_knows_the_secrets(&fixture).await;
     delete_by(&fixture, "alice", PropagationPolicy::Orphan).await;
     eventually("the orphans", async || {
         let grant = fixture.find_secret("alice.grant").await.unwrap();
