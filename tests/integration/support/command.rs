@@ -56,13 +56,9 @@ impl Fixture {
             eprintln!("not shown: there is no {SCRIPT} to make a terminal");
             return None;
         }
-        // Tests may be run where signals are ignored (in the background of a script), and what is ignored
-        // stays so. Whichever shell `script` takes gives its place away: one that stayed in between would hear
-        // the keyboard, too, and end before the command.
-        let command = format!(
-            "exec env --default-signal {TOKENWARD} -n {} {arguments}",
-            self.namespace
-        );
+        // Whichever shell `script` takes gives its place away: one that stayed in between would hear the keyboard,
+        // too, and end before the command.
+        let command = format!("exec {TOKENWARD} -n {} {arguments}", self.namespace);
         let mut call = call(SCRIPT, &["-qefc", &command, "/dev/null"]);
         let keyboard = call.keyboard();
         Some((call.start(), keyboard))
@@ -254,12 +250,14 @@ pub fn is_over(pid: u32) -> bool {
     state.is_empty() || state.starts_with(['Z', 'X'])
 }
 
-/// A command that dies with this process and has no terminal, whoever runs the tests.
+/// A command that dies with this process, has no terminal and ignores no signal, whoever runs the tests: in the
+/// background of a script, Ctrl-C is ignored.
 fn session(program: &str) -> Command {
     let (setpriv, setsid) = ("/usr/bin/setpriv", "/usr/bin/setsid");
     if Path::new(setpriv).exists() && Path::new(setsid).exists() {
         let mut command = Command::new(setpriv);
-        command.args(["--pdeathsig", "KILL", "--", setsid, program]);
+        command.args(["--pdeathsig", "KILL", "--", setsid]);
+        command.args(["/usr/bin/env", "--default-signal", program]);
         command
     } else {
         Command::new(program)
