@@ -175,7 +175,10 @@ fn as_plugin(command: clap::Command) -> clap::Command {
 
 /// Runs a command that waits for others.
 fn run<T>(command: impl Future<Output = Result<T>>) -> Result<T> {
+    // One thread has time for more than any API server takes. More of them, one for each core of the node, hand the work
+    // to and fro and keep a heap each: docs/performance.md.
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
         .enable_all()
         .build()
         .context("cannot start")?;

@@ -15,7 +15,7 @@ const LONGEST_NOTE: usize = 1024;
 
 /// How many events one recorder publishes. It keeps each for six minutes, to count the same one instead of telling it again, and
 /// goes through all of them at each: of 10,000 new credentials that is 50 MiB.
-const EVENTS: u32 = 1000;
+const EVENTS: u32 = 250;
 
 /// Publishes events.
 pub struct Teller {
