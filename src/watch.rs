@@ -16,7 +16,6 @@ use kube::{
     },
 };
 
-use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 pub use self::pruned::{Pruned, Unreadable};
@@ -87,40 +86,9 @@ impl Filled {
     }
 }
 
-/// The changes of objects, after all that are there: each comes by itself, as an event of the watch. An API server that does
-/// not do that (before 1.34, unless its feature gate `WatchList` is on) refuses it, and is asked for lists, in pages.
-/// [Streaming lists](https://kubernetes.io/docs/reference/using-api/api-concepts/#streaming-lists).
-fn events<K>(
-    api: Api<K>,
-    config: watcher::Config,
-) -> impl Stream<Item = Result<watcher::Event<K>, watcher::Error>> + Send + 'static
-where
-    K: Resource + Clone + std::fmt::Debug + DeserializeOwned + Send + 'static,
-{
-    let in_pages = watcher(api.clone(), config.clone());
-    watcher(api, config.streaming_lists())
-        .take_while(|event| std::future::ready(!event.as_ref().is_err_and(streams_no_lists)))
-        .chain(in_pages)
-        .default_backoff()
-}
-
-/// Whether an API server refused to begin a watch with what is there.
-fn streams_no_lists(error: &watcher::Error) -> bool {
-    let watcher::Error::WatchStartFailed(kube::Error::Api(status)) = error else {
-        return false;
-    };
-    let refused = status.code == 422;
-    if refused {
-        tracing::debug!(%error, "lists are read in pages");
-    }
-    refused
-}
-
-/// A watch whose objects are kept, each after `tidy`. An object that cannot be read is left out with a log line, and does
-/// not stop the others.
+/// A watch whose objects are kept. An object that cannot be read is left out with a log line, and does not stop the others.
 pub fn watched<K>(
     api: Api<Pruned<K>>,
-    mut tidy: impl FnMut(&mut K) + Send + 'static,
     filled: &Filled,
 ) -> (
     Store<K>,
@@ -130,15 +98,15 @@ where
     K: Resource<DynamicType = ()>
         + Clone
         + std::fmt::Debug
-        + DeserializeOwned
+        + serde::de::DeserializeOwned
         + Send
         + Sync
         + 'static,
 {
     let (reader, writer) = reflector::store();
-    let stream = events(api, watcher::Config::default())
+    let stream = watcher(api, watcher::Config::default())
+        .default_backoff()
         .try_filter_map(|event| std::future::ready(Ok(readable(event))))
-        .map_ok(move |event| event.modify(&mut tidy))
         .reflect(writer)
         .inspect_ok(filled.count())
         .touched_objects()
@@ -154,7 +122,8 @@ pub fn seen_secrets(
     filled: &Filled,
 ) -> impl Stream<Item = Result<PartialObjectMeta<Secret>, watcher::Error>> + Send + 'static {
     let config = watcher::Config::default().labels(&format!("{label}=true"));
-    events(api, config)
+    watcher(api, config)
+        .default_backoff()
         .try_filter_map(|event| std::future::ready(Ok(readable(event))))
         .inspect_ok(move |event| secrets.apply(event))
         .inspect_ok(filled.count())
@@ -171,7 +140,8 @@ pub fn observed(
 ) -> impl Stream<Item = Result<Lease, watcher::Error>> + Send + 'static {
     let config =
         watcher::Config::default().labels(&format!("{ROLE_LABEL} in ({GATE},{HOLD},{WANT})"));
-    events(api, config)
+    watcher(api, config)
+        .default_backoff()
         .modify(|lease: &mut Pruned<Lease>| lease.keep_hold())
         .try_filter_map(|event| std::future::ready(Ok(readable(event))))
         .inspect_ok(move |event| observer.apply(scope.as_deref(), event))

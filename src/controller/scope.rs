@@ -55,13 +55,6 @@ use crate::{
 /// How many credentials are looked at at a time, in each scope: all that are worked on, and some besides.
 const CONCURRENCY: u16 = AT_A_TIME + 32;
 
-/// What is kept of many takes no more room than it needs.
-fn tidy(credential: &mut IntegrationCredential) {
-    if let Some(status) = &mut credential.status {
-        status.shrink_to_fit();
-    }
-}
-
 /// Watches and reconciles one scope until shutdown.
 pub(super) async fn control(
     client: &Client,
@@ -75,9 +68,9 @@ pub(super) async fn control(
     let filled = |more| Filled::new(4 + usize::from(more)).and(&platform.filled);
     let (labels, filled, namespace_stream) = labels(client, scope, filled).await;
     let labels = Arc::new(labels);
-    let (credentials, credential_stream) = watched(api(client, scope), tidy, &filled);
-    let (providers, provider_stream) =
-        watched::<OAuthProvider>(api(client, scope), |_| {}, &filled);
+    let (credentials, credential_stream) =
+        watched::<IntegrationCredential>(api(client, scope), &filled);
+    let (providers, provider_stream) = watched::<OAuthProvider>(api(client, scope), &filled);
     let (sharing_providers, mut provider_streams) = share(provider_stream, 2);
     tools.metrics.watch(credentials.clone());
     let secrets = Arc::<SeenSecrets>::default();

@@ -67,7 +67,7 @@ pub(super) async fn share_platform(
     let may_watch = is_allowed(&api, &labelled).await;
     let filled = Filled::new(1 + usize::from(may_watch));
     let (cluster_providers, stream) =
-        watched::<ClusterOAuthProvider>(Api::all(client.clone()), |_| {}, &filled);
+        watched::<ClusterOAuthProvider>(Api::all(client.clone()), &filled);
     let (sharing_providers, providers) = share(stream, readers);
     let (client_secrets, sharing_secrets, secrets) = if may_watch {
         let seen = Arc::<SeenSecrets>::default();
@@ -179,6 +179,6 @@ pub(super) async fn labels(
         return (Labels::Unknown, filled(false), nothing());
     }
     let filled = filled(true);
-    let (store, stream) = watched(api, |_| {}, &filled);
+    let (store, stream) = watched(api, &filled);
     (Labels::All(store), filled, stream.boxed())
 }
