@@ -31,6 +31,18 @@ pub fn is_wanted(credential: &IntegrationCredential) -> bool {
         && credential.spec.revocation_policy == RevocationPolicy::OnDelete
 }
 
+/// [`is_wanted`], by what was read at the start of a deletion and what the watch has shown, whichever is newer: people may
+/// think better of it while it lasts, and a watch may lag.
+#[must_use]
+pub fn is_wanted_still(read: &IntegrationCredential, seen: Option<&IntegrationCredential>) -> bool {
+    // Each change of a spec raises the generation.
+    let seen = seen.filter(|seen| {
+        seen.metadata.uid == read.metadata.uid
+            && seen.metadata.generation >= read.metadata.generation
+    });
+    is_wanted(seen.unwrap_or(read))
+}
+
 /// Whether an object carries the finalizer.
 #[must_use]
 pub fn is_on(meta: &ObjectMeta) -> bool {
@@ -296,6 +308,27 @@ mod tests {
         // The API server takes no new finalizer on what is about to go.
         let going = meta(json!({"uid": "s", "deletionTimestamp": "2026-01-01T00:00:00Z"}));
         assert_eq!(patch(&going, "c", false, Change::Guard), None);
+    }
+
+    #[test]
+    fn the_newest_word_on_revocation_counts() {
+        let one = |uid: &str, generation: i64, policy: &str| -> IntegrationCredential {
+            let object = json!({
+                "metadata": {"name": "alice", "uid": uid, "generation": generation},
+                "spec": {"revocationPolicy": policy, "oauth2": {
+                    "providerRef": {"name": "p"}, "grantType": "ClientCredentials"}},
+            });
+            serde_json::from_value(object).unwrap()
+        };
+        let read = one("c", 3, "OnDelete");
+        assert!(is_wanted_still(&read, None));
+        assert!(!is_wanted_still(&read, Some(&one("c", 4, "Never"))));
+        // The watch lags, or shows another of that name.
+        assert!(is_wanted_still(&read, Some(&one("c", 2, "Never"))));
+        assert!(is_wanted_still(&read, Some(&one("d", 4, "Never"))));
+        let read = one("c", 3, "Never");
+        assert!(!is_wanted_still(&read, Some(&one("c", 2, "OnDelete"))));
+        assert!(is_wanted_still(&read, Some(&one("c", 4, "OnDelete"))));
     }
 
     #[test]

@@ -167,13 +167,12 @@ impl End<'_> {
         })
     }
 
-    /// Whether it is to be revoked still: people may think better of it while it lasts.
+    /// Whether it is to be revoked still.
     fn is_wanted(&self) -> bool {
         let namespace = self.credential.namespace().unwrap_or_default();
         let key = ObjectRef::new(&self.credential.name_any()).within(&namespace);
         let cached = self.context.caches.credentials.get(&key);
-        let cached = cached.filter(|cached| cached.uid() == self.credential.uid());
-        finalizer::is_wanted(cached.as_deref().unwrap_or(&self.credential))
+        finalizer::is_wanted_still(&self.credential, cached.as_deref())
     }
 
     /// Whether somebody else has ended it: it is gone, or carries the finalizer no more.
