@@ -80,7 +80,43 @@ fn note(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use axum::{Router, http::Method};
+
     use super::*;
+
+    #[tokio::test]
+    async fn the_same_is_counted_and_what_was_told_long_ago_is_not_kept() {
+        let requests = Arc::<Mutex<Vec<Method>>>::default();
+        let seen = Arc::clone(&requests);
+        let server = Router::new().fallback(move |method: Method, event: String| {
+            seen.lock().unwrap().push(method);
+            async { event }
+        });
+        let teller = Teller::new(Client::new(server, "ns"), "me");
+        let tell = async |name: String| {
+            let about = ObjectReference {
+                name: Some(name),
+                namespace: Some("ns".to_owned()),
+                ..ObjectReference::default()
+            };
+            let transition = Transition {
+                warning: false,
+                reason: "Refreshed",
+                message: "x".to_owned(),
+            };
+            teller.tell(&about, "Refresh", &transition).await;
+            requests.lock().unwrap().last().cloned().unwrap()
+        };
+        assert_eq!(tell("alice".to_owned()).await, Method::POST);
+        assert_eq!(tell("alice".to_owned()).await, Method::PATCH);
+        for other in 2..EVENTS {
+            assert_eq!(tell(other.to_string()).await, Method::POST);
+        }
+        assert_eq!(tell("alice".to_owned()).await, Method::POST);
+        assert_eq!(tell("alice".to_owned()).await, Method::PATCH);
+    }
 
     #[test]
     fn a_note_is_as_long_as_the_api_server_takes_and_ends_with_a_whole_letter() {
