@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures::{Stream, TryStreamExt};
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Resource, ResourceExt,
     core::PartialObjectMeta,
@@ -14,10 +14,9 @@ use kube::{
 };
 
 use crate::{
-    api::{
-        CREDENTIAL_LABEL, ClusterOAuthProvider, IntegrationCredential, OAuthProvider, ProviderKind,
-    },
+    api::{ClusterOAuthProvider, IntegrationCredential, OAuthProvider, ProviderKind},
     provider::controller::{ProviderObject, client_secrets, version},
+    secret::seen::TouchedSecret,
     spread::User,
 };
 
@@ -67,20 +66,19 @@ impl Named {
 
     /// The credentials that a Secret belongs to, that are made from it, or that may wait for its name.
     #[must_use]
-    pub fn of_secret(
-        &self,
-        secret: &PartialObjectMeta<Secret>,
-    ) -> Vec<ObjectRef<IntegrationCredential>> {
-        let namespace = secret.namespace().unwrap_or_default();
-        let owner = secret.labels().get(CREDENTIAL_LABEL);
-        let name = secret.name_any();
+    pub fn of_secret(&self, secret: &TouchedSecret) -> Vec<ObjectRef<IntegrationCredential>> {
+        let TouchedSecret {
+            namespace,
+            name,
+            credential,
+        } = secret;
         let names_it = |user: &ObjectRef<IntegrationCredential>| {
             self.credentials.get(user).is_some_and(|credential| {
                 // Left behind by one that is gone, it may be what another one waits for.
-                credential.made_from() == Some(&name) || credential.target_name() == name
+                credential.made_from() == Some(name) || credential.target_name() == *name
             })
         };
-        let place = |user: &String| ObjectRef::new(user).within(&namespace);
+        let place = |user: &String| ObjectRef::new(user).within(namespace);
         let key = (namespace.clone(), name.clone());
         let mut users = self.lock();
         let of_other_names = users.get_mut(&key).map_or_else(Vec::new, |named| {
@@ -92,8 +90,8 @@ impl Named {
             users.remove(&key);
         }
         drop(users);
-        let of_its_name = Some(place(&name)).filter(names_it);
-        let owner = owner.map(place);
+        let of_its_name = Some(place(name)).filter(names_it);
+        let owner = credential.as_ref().map(place);
         of_other_names
             .into_iter()
             .chain(of_its_name)
@@ -113,10 +111,9 @@ impl Named {
 pub fn of_client(
     credentials: &Store<IntegrationCredential>,
     providers: &Store<OAuthProvider>,
-    secret: &PartialObjectMeta<Secret>,
+    secret: &TouchedSecret,
 ) -> Vec<User> {
-    let namespace = secret.namespace().unwrap_or_default();
-    let named = naming(providers, Some(&namespace), &secret.name_any());
+    let named = naming(providers, Some(&secret.namespace), &secret.name);
     failing(credentials, &named)
 }
 
@@ -125,9 +122,9 @@ pub fn of_client(
 pub fn of_cluster_client(
     credentials: &Store<IntegrationCredential>,
     providers: &Store<ClusterOAuthProvider>,
-    secret: &PartialObjectMeta<Secret>,
+    secret: &TouchedSecret,
 ) -> Vec<User> {
-    failing(credentials, &naming(providers, None, &secret.name_any()))
+    failing(credentials, &naming(providers, None, &secret.name))
 }
 
 /// The provider objects that name this Secret as their client's; `namespace` is theirs.
@@ -262,6 +259,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::api::CREDENTIAL_LABEL;
 
     fn provider(name: &str, secret: &str, generation: i64) -> OAuthProvider {
         let object = json!({
@@ -281,9 +279,9 @@ mod tests {
         serde_json::from_value(object).unwrap()
     }
 
-    fn secret(name: &str, labels: &Value) -> PartialObjectMeta<Secret> {
+    fn secret(name: &str, labels: &Value) -> TouchedSecret {
         let object = json!({"metadata": {"name": name, "namespace": "ns", "labels": labels}});
-        serde_json::from_value(object).unwrap()
+        TouchedSecret::of(&serde_json::from_value(object).unwrap())
     }
 
     fn names(users: Vec<User>) -> Vec<String> {
@@ -361,9 +359,8 @@ mod tests {
         let (store, mut writer) = reflector::store();
         let mut changes = Changes::new();
         let one = provider("p", "client", 1);
-        // As it comes from a list, before the store has it.
-        assert!(changes.provider(&store, &one));
         writer.apply_watcher_event(&watcher::Event::Apply(one.clone()));
+        assert!(changes.provider(&store, &one));
         assert!(!changes.provider(&store, &one));
         let next = provider("p", "client", 2);
         assert!(changes.provider(&store, &next));

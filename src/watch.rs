@@ -1,23 +1,32 @@
 //! Watches: what is kept of each object.
 
+mod events;
 mod pruned;
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
-use futures::{Stream, StreamExt, TryStreamExt, channel::mpsc, stream::BoxStream};
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::Secret};
+use futures::{
+    Stream, StreamExt, TryStreamExt,
+    channel::mpsc,
+    stream::{self, BoxStream},
+};
+use k8s_openapi::{
+    api::{coordination::v1::Lease, core::v1::Secret},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
     Api, Resource, ResourceExt,
     core::PartialObjectMeta,
     runtime::{
         WatchStreamExt,
         reflector::{self, ObjectRef, Store},
-        watcher::{self, watcher},
+        watcher::{self, Event},
     },
 };
-
+use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
+use self::events::events;
 pub use self::pruned::{Pruned, Unreadable};
 
 use crate::{
@@ -26,7 +35,7 @@ use crate::{
         observer::Observer,
         wire::{GATE, HOLD, WANT},
     },
-    secret::seen::SeenSecrets,
+    secret::seen::{SeenSecrets, TouchedSecret},
 };
 
 /// Tells when watches have delivered all that was there when they began.
@@ -74,11 +83,11 @@ impl Filled {
     }
 
     /// To be called with the events of one watch, after they have been stored.
-    fn count<K>(&self) -> impl FnMut(&watcher::Event<K>) + Send + use<K> {
+    fn count<K>(&self) -> impl FnMut(&Event<K>) + Send + use<K> {
         let missing = self.missing.clone();
         let mut counted = false;
         move |event| {
-            if matches!(event, watcher::Event::InitDone) && !counted {
+            if matches!(event, Event::InitDone) && !counted {
                 counted = true;
                 missing.send_modify(|missing| *missing = missing.saturating_sub(1));
             }
@@ -86,9 +95,10 @@ impl Filled {
     }
 }
 
-/// A watch whose objects are kept. An object that cannot be read is left out with a log line, and does not stop the others.
+/// A watch whose objects are kept, each after `tidy`.
 pub fn watched<K>(
     api: Api<Pruned<K>>,
+    mut tidy: impl FnMut(&mut K) + Send + 'static,
     filled: &Filled,
 ) -> (
     Store<K>,
@@ -98,61 +108,58 @@ where
     K: Resource<DynamicType = ()>
         + Clone
         + std::fmt::Debug
-        + serde::de::DeserializeOwned
+        + DeserializeOwned
         + Send
         + Sync
         + 'static,
 {
     let (reader, writer) = reflector::store();
-    let stream = watcher(api, watcher::Config::default())
-        .default_backoff()
-        .try_filter_map(|event| std::future::ready(Ok(readable(event))))
+    let events = read(api, None, |_| {})
+        .map_ok(move |event| event.modify(&mut tidy))
         .reflect(writer)
-        .inspect_ok(filled.count())
-        .touched_objects()
-        .inspect_err(|error| tracing::warn!(%error, kind = %K::kind(&()), "watch interrupted"));
-    (reader, stream)
+        .inspect_ok(filled.count());
+    let touched = kept(events, reader.clone());
+    (reader, touched)
 }
 
-/// A watch over the metadata of Secrets, of which `secrets` keeps what decisions need.
+/// A watch over the metadata of Secrets, of which `secrets` keeps what decisions need. `also` is told of each.
 pub fn seen_secrets(
     api: Api<Pruned<PartialObjectMeta<Secret>>>,
     label: &str,
     secrets: Arc<SeenSecrets>,
+    also: impl Fn(&ObjectMeta) + Send + 'static,
     filled: &Filled,
-) -> impl Stream<Item = Result<PartialObjectMeta<Secret>, watcher::Error>> + Send + 'static {
-    let config = watcher::Config::default().labels(&format!("{label}=true"));
-    watcher(api, config)
-        .default_backoff()
-        .try_filter_map(|event| std::future::ready(Ok(readable(event))))
+) -> impl Stream<Item = Result<TouchedSecret, watcher::Error>> + Send + 'static {
+    let events = read(api, Some(format!("{label}=true")), |_| {})
         .inspect_ok(move |event| secrets.apply(event))
-        .inspect_ok(filled.count())
-        .touched_objects()
-        .inspect_err(|error| tracing::warn!(%error, kind = "Secret", "watch interrupted"))
+        .inspect_ok(filled.count());
+    touched(events, move |secret| {
+        also(&secret.metadata);
+        Some(TouchedSecret::of(&secret))
+    })
 }
 
-/// A watch over gates, holds and wants, which `observer` is told of.
+/// A watch over gates, holds and wants, which `observer` is told of: the credentials that these want something of. `also` is
+/// told of each.
 pub fn observed(
     api: Api<Pruned<Lease>>,
     scope: Option<String>,
     observer: Arc<Observer>,
+    also: impl Fn(&ObjectMeta) + Send + 'static,
     filled: &Filled,
-) -> impl Stream<Item = Result<Lease, watcher::Error>> + Send + 'static {
-    let config =
-        watcher::Config::default().labels(&format!("{ROLE_LABEL} in ({GATE},{HOLD},{WANT})"));
-    watcher(api, config)
-        .default_backoff()
-        .modify(|lease: &mut Pruned<Lease>| lease.keep_hold())
-        .try_filter_map(|event| std::future::ready(Ok(readable(event))))
+) -> impl Stream<Item = Result<ObjectRef<IntegrationCredential>, watcher::Error>> + Send + 'static {
+    let labels = format!("{ROLE_LABEL} in ({GATE},{HOLD},{WANT})");
+    let events = read(api, Some(labels), Pruned::keep_hold)
         .inspect_ok(move |event| observer.apply(scope.as_deref(), event))
-        .inspect_ok(filled.count())
-        .touched_objects()
-        .inspect_err(|error| tracing::warn!(%error, kind = "Lease", "watch interrupted"))
+        .inspect_ok(filled.count());
+    touched(events, move |lease| {
+        also(&lease.metadata);
+        wanted(&lease)
+    })
 }
 
 /// The credential that a gate or a want is about. A hold asks for nothing.
-#[must_use]
-pub fn wanted(lease: &Lease) -> Option<ObjectRef<IntegrationCredential>> {
+fn wanted(lease: &Lease) -> Option<ObjectRef<IntegrationCredential>> {
     let role = lease.labels().get(ROLE_LABEL)?;
     let asks = role == WANT || role == GATE;
     let credential = lease.labels().get(CREDENTIAL_LABEL).filter(|_| asks)?;
@@ -160,9 +167,76 @@ pub fn wanted(lease: &Lease) -> Option<ObjectRef<IntegrationCredential>> {
     Some(ObjectRef::new(credential).within(&namespace))
 }
 
-pub(crate) fn readable<K: Resource<DynamicType = ()>>(
-    event: watcher::Event<Pruned<K>>,
-) -> Option<watcher::Event<K>> {
+/// What a watch brings, after `mend`. An object that cannot be read even so is left out with a log line, and does not stop
+/// the others.
+fn read<K>(
+    api: Api<Pruned<K>>,
+    labels: Option<String>,
+    mut mend: impl FnMut(&mut Pruned<K>) + Send + 'static,
+) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + 'static,
+{
+    events(api, labels)
+        .default_backoff()
+        .map_ok(move |event| event.modify(&mut mend))
+        .try_filter_map(|event| std::future::ready(Ok(readable(event))))
+        .inspect_err(|error| tracing::warn!(%error, kind = %K::kind(&()), "watch interrupted"))
+}
+
+/// The objects that changed, each after `store` shows the change. It takes in a list when that is whole, so those of one come
+/// then.
+fn kept<K, E>(
+    events: impl Stream<Item = Result<Event<K>, E>> + Send + 'static,
+    store: Store<K>,
+) -> impl Stream<Item = Result<K, E>> + Send + 'static
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+    E: Send + 'static,
+{
+    let shown = events.map_ok(move |event| match event {
+        Event::Init | Event::InitApply(_) => Vec::new(),
+        Event::InitDone => store.state(),
+        Event::Apply(object) | Event::Delete(object) => vec![Arc::new(object)],
+    });
+    one_by_one(shown).map_ok(Arc::unwrap_or_clone)
+}
+
+/// What `of` makes of the objects that changed, each after whoever reads `events` has taken in the change, as with [`kept`].
+fn touched<K, T, E>(
+    events: impl Stream<Item = Result<Event<K>, E>> + Send + 'static,
+    of: impl Fn(K) -> Option<T> + Send + 'static,
+) -> impl Stream<Item = Result<T, E>> + Send + 'static
+where
+    K: Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    let mut listed = Vec::new();
+    let shown = events.map_ok(move |event| match event {
+        Event::Init => {
+            listed = Vec::new();
+            Vec::new()
+        }
+        Event::InitApply(object) => {
+            listed.extend(of(object));
+            Vec::new()
+        }
+        Event::InitDone => mem::take(&mut listed),
+        Event::Apply(object) | Event::Delete(object) => of(object).into_iter().collect(),
+    });
+    one_by_one(shown)
+}
+
+fn one_by_one<T: Send + 'static, E: Send + 'static>(
+    several: impl Stream<Item = Result<Vec<T>, E>> + Send + 'static,
+) -> impl Stream<Item = Result<T, E>> + Send + 'static {
+    several
+        .map_ok(|several| stream::iter(several.into_iter().map(Ok)))
+        .try_flatten()
+}
+
+pub(crate) fn readable<K: Resource<DynamicType = ()>>(event: Event<Pruned<K>>) -> Option<Event<K>> {
     let read = |pruned: Pruned<K>| {
         pruned
             .0
@@ -178,11 +252,11 @@ pub(crate) fn readable<K: Resource<DynamicType = ()>>(
             .ok()
     };
     Some(match event {
-        watcher::Event::Apply(object) => watcher::Event::Apply(read(object)?),
-        watcher::Event::Delete(object) => watcher::Event::Delete(read(object)?),
-        watcher::Event::InitApply(object) => watcher::Event::InitApply(read(object)?),
-        watcher::Event::Init => watcher::Event::Init,
-        watcher::Event::InitDone => watcher::Event::InitDone,
+        Event::Apply(object) => Event::Apply(read(object)?),
+        Event::Delete(object) => Event::Delete(read(object)?),
+        Event::InitApply(object) => Event::InitApply(read(object)?),
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
     })
 }
 
@@ -214,6 +288,12 @@ pub fn share<T: Clone + Send + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        convert::Infallible,
+        sync::atomic::{AtomicBool, Ordering},
+    };
+
+    use k8s_openapi::api::core::v1::Namespace;
     use serde_json::{Value, json};
 
     use super::*;
@@ -224,10 +304,71 @@ mod tests {
             "metadata": {"name": "alice", "namespace": "n"}, "spec": spec,
         }));
         let guarded: Pruned<IntegrationCredential> = object.unwrap();
-        match readable(watcher::Event::InitApply(guarded))? {
-            watcher::Event::InitApply(credential) => Some(credential.name_any()),
+        match readable(Event::InitApply(guarded))? {
+            Event::InitApply(credential) => Some(credential.name_any()),
             _ => None,
         }
+    }
+
+    fn namespace(name: &str) -> PartialObjectMeta<Namespace> {
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        serde_json::from_value(object).unwrap()
+    }
+
+    /// A watch that begins, changes, and begins anew.
+    fn course() -> Vec<Event<PartialObjectMeta<Namespace>>> {
+        vec![
+            Event::Init,
+            Event::InitApply(namespace("a")),
+            Event::InitApply(namespace("b")),
+            Event::InitDone,
+            Event::Delete(namespace("a")),
+            Event::Apply(namespace("c")),
+            Event::Init,
+            Event::InitApply(namespace("x")),
+            // It breaks, and what came of it counts for nothing.
+            Event::Init,
+            Event::InitApply(namespace("d")),
+            Event::InitDone,
+        ]
+    }
+
+    #[tokio::test]
+    async fn who_is_told_of_a_change_finds_it_in_the_store() {
+        let (store, mut writer) = reflector::store();
+        let events = stream::iter(course().into_iter().map(Ok::<_, Infallible>));
+        let events = events.inspect_ok(move |event| writer.apply_watcher_event(event));
+        let told = kept(events, store.clone());
+        let found = told.map(|touched| {
+            let name = touched.unwrap().name_any();
+            let is_kept = store.get(&ObjectRef::new(&name)).is_some();
+            (name, is_kept)
+        });
+        let mut found = found.collect::<Vec<_>>().await;
+        found[..2].sort();
+        let known = |name: &str| (name.to_owned(), true);
+        let gone = ("a".to_owned(), false);
+        assert_eq!(
+            found,
+            [known("a"), known("b"), gone, known("c"), known("d")]
+        );
+    }
+
+    #[tokio::test]
+    async fn who_is_told_of_a_change_is_told_after_those_who_keep_it() {
+        let is_whole = Arc::new(AtomicBool::new(true));
+        let seen = Arc::clone(&is_whole);
+        let events = stream::iter(course().into_iter().map(Ok::<_, Infallible>));
+        let events = events.inspect_ok(move |event| {
+            let is_whole = !matches!(event, Event::Init | Event::InitApply(_));
+            seen.store(is_whole, Ordering::Relaxed);
+        });
+        let told = touched(events, |namespace| {
+            Some(namespace.name_any()).filter(|name| name != "b")
+        });
+        let told = told.inspect_ok(move |name| assert!(is_whole.load(Ordering::Relaxed), "{name}"));
+        let told: Vec<_> = told.try_collect().await.unwrap();
+        assert_eq!(told, ["a", "a", "c", "d"]);
     }
 
     #[test]

@@ -48,6 +48,16 @@ pub struct CredentialStatus {
     pub revocation: Option<RevocationStatus>,
 }
 
+impl CredentialStatus {
+    /// Gives back the memory that reading it has reserved for more: a quarter of a kilobyte of one that is kept.
+    pub fn shrink_to_fit(&mut self) {
+        self.conditions.shrink_to_fit();
+        if let Some(token) = &mut self.token {
+            token.scopes.shrink_to_fit();
+        }
+    }
+}
+
 /// The token in the target Secret.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]

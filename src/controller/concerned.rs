@@ -6,7 +6,7 @@ use futures::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{Client, ResourceExt, core::PartialObjectMeta, runtime::reflector::Store};
 
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     plan::RECHECK,
     platform::Labels,
     provider::controller::ProviderObject,
+    secret::seen::TouchedSecret,
     spread::User,
     users::{self, Changes},
     watch::{Filled, Shared},
@@ -40,7 +41,7 @@ pub(super) fn provider_users<K: ProviderObject>(
 
 /// The users of a client's Secret that has changed, where they need it.
 pub(super) fn client_users(
-    stream: Shared<PartialObjectMeta<Secret>>,
+    stream: Shared<TouchedSecret>,
     credentials: &Store<IntegrationCredential>,
     providers: &Store<OAuthProvider>,
 ) -> BoxStream<'static, Vec<User>> {
@@ -52,7 +53,7 @@ pub(super) fn client_users(
 
 /// The same of cluster providers.
 pub(super) fn cluster_client_users(
-    stream: Shared<PartialObjectMeta<Secret>>,
+    stream: Shared<TouchedSecret>,
     credentials: &Store<IntegrationCredential>,
     providers: &Store<ClusterOAuthProvider>,
 ) -> BoxStream<'static, Vec<User>> {

@@ -8,14 +8,12 @@ use std::{
 };
 
 use futures::{
-    StreamExt, TryStreamExt,
+    StreamExt,
     future::{join, select},
     stream::{self, select_all},
 };
-use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Client, ResourceExt,
-    core::PartialObjectMeta,
+    Client,
     runtime::{
         Controller,
         controller::{self, Config as Concurrency},
@@ -46,14 +44,21 @@ use crate::{
     queue::{AT_A_TIME, Queue},
     reconcile::{error_policy, guarded},
     refresh::Tools,
-    secret::seen::SeenSecrets,
+    secret::seen::{SeenSecrets, TouchedSecret},
     spread::spread,
     users::{self, Named},
-    watch::{Filled, Shared, observed, seen_secrets, share, wanted, watched},
+    watch::{Filled, Shared, observed, seen_secrets, share, watched},
 };
 
 /// How many credentials are looked at at a time, in each scope: all that are worked on, and some besides.
 const CONCURRENCY: u16 = AT_A_TIME + 32;
+
+/// What is kept of many takes no more room than it needs.
+fn tidy(credential: &mut IntegrationCredential) {
+    if let Some(status) = &mut credential.status {
+        status.shrink_to_fit();
+    }
+}
 
 /// Watches and reconciles one scope until shutdown.
 pub(super) async fn control(
@@ -68,16 +73,19 @@ pub(super) async fn control(
     let filled = |more| Filled::new(4 + usize::from(more)).and(&platform.filled);
     let (labels, filled, namespace_stream) = labels(client, scope, filled).await;
     let labels = Arc::new(labels);
-    let (credentials, credential_stream) =
-        watched::<IntegrationCredential>(api(client, scope), &filled);
-    let (providers, provider_stream) = watched::<OAuthProvider>(api(client, scope), &filled);
+    let (credentials, credential_stream) = watched(api(client, scope), tidy, &filled);
+    let (providers, provider_stream) =
+        watched::<OAuthProvider>(api(client, scope), |_| {}, &filled);
     let (sharing_providers, mut provider_streams) = share(provider_stream, 2);
     tools.metrics.watch(credentials.clone());
+    let left = Arc::new(Left::default());
+    let (of_secrets, of_leases) = (Arc::clone(&left), Arc::clone(&left));
     let secrets = Arc::<SeenSecrets>::default();
     let secret_stream = seen_secrets(
         api(client, scope),
         WATCH_LABEL,
         Arc::clone(&secrets),
+        move |secret| of_secrets.notice(secret, Beside::Grant),
         &filled,
     );
     let (sharing_secrets, mut secret_streams) = share(secret_stream, 3);
@@ -85,18 +93,13 @@ pub(super) async fn control(
     let mut next_providers = || next(&mut provider_streams);
 
     let observer = Arc::clone(&tools.gates.observer);
-    let leases = observed(
+    let wanted = observed(
         api(client, scope),
         scope.map(str::to_owned),
         observer,
+        move |lease| of_leases.notice(lease, Beside::Gate),
         &filled,
     );
-
-    let left = Arc::new(Left::default());
-    let (of_secrets, of_leases) = (Arc::clone(&left), Arc::clone(&left));
-    let credential_secrets =
-        next_secrets().inspect_ok(move |secret| of_secrets.notice(&secret.metadata, Beside::Grant));
-    let leases = leases.inspect_ok(move |lease| of_leases.notice(&lease.metadata, Beside::Gate));
 
     let resolver = resolver(
         client,
@@ -137,10 +140,13 @@ pub(super) async fn control(
         namespace_users(namespace_stream, &credentials),
         asked_labels(client, scope, (labels, filled.clone()), &credentials),
     ]);
+    let of_secrets = next_secrets()
+        .filter_map(async |secret| secret.ok())
+        .flat_map(move |secret| stream::iter(named.of_secret(&secret)));
     let controller = Controller::for_stream(credential_stream, credentials)
         .with_config(Concurrency::default().concurrency(CONCURRENCY))
-        .watches_stream(credential_secrets, move |secret| named.of_secret(&secret))
-        .watches_stream(leases, |lease| wanted(&lease))
+        .reconcile_on(of_secrets)
+        .reconcile_on(wanted.filter_map(async |credential| credential.ok()))
         .reconcile_on(spread(concerned))
         .reconcile_on(stream::poll_fn(move |task| called.poll_recv(task)))
         .graceful_shutdown_on(tools.shutdown.clone().cancelled_owned())
@@ -207,18 +213,14 @@ fn keep_providers(
     (client, identity): (&Client, &str),
     (resolver, tools): (Arc<Resolver>, Arc<Tools>),
     (providers, changes): (Store<OAuthProvider>, Shared<OAuthProvider>),
-    (secrets, secret_changes): (Arc<SeenSecrets>, Shared<PartialObjectMeta<Secret>>),
+    (secrets, secret_changes): (Arc<SeenSecrets>, Shared<TouchedSecret>),
     filled: Filled,
 ) -> impl Future<Output = ()> + Send {
     let of_secret = providers.clone();
     let by_secret = secret_changes.filter_map(async |secret| secret.ok());
     let by_secret = by_secret.flat_map(move |secret| {
-        let namespace = secret.namespace();
-        stream::iter(users::naming(
-            &of_secret,
-            namespace.as_deref(),
-            &secret.name_any(),
-        ))
+        let named = users::naming(&of_secret, Some(&secret.namespace), &secret.name);
+        stream::iter(named)
     });
     let watched: Watched =
         Arc::new(move |namespace, name| secrets.version(namespace.unwrap_or_default(), name));

@@ -8,7 +8,7 @@ use futures::{
     stream,
 };
 use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::{Api, Client, ResourceExt, api::ListParams, core::PartialObjectMeta};
+use kube::{Api, Client, api::ListParams, core::PartialObjectMeta};
 
 use super::Config;
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     },
     refresh::Tools,
     request::{RequestError, bounded},
-    secret::seen::SeenSecrets,
+    secret::seen::{SeenSecrets, TouchedSecret},
     users,
     watch::{Filled, Pruned, Shared, seen_secrets, share, watched},
 };
@@ -30,14 +30,14 @@ use crate::{
 pub(super) type Reader = (
     Platform,
     Shared<ClusterOAuthProvider>,
-    Shared<PartialObjectMeta<Secret>>,
+    Shared<TouchedSecret>,
 );
 
 /// What all scopes share.
 pub(super) struct SharedWatches {
     platform: Platform,
     providers: Vec<Shared<ClusterOAuthProvider>>,
-    client_secrets: Vec<Shared<PartialObjectMeta<Secret>>>,
+    client_secrets: Vec<Shared<TouchedSecret>>,
     /// To be run.
     pub(super) watching: BoxFuture<'static, ()>,
 }
@@ -67,11 +67,11 @@ pub(super) async fn share_platform(
     let may_watch = is_allowed(&api, &labelled).await;
     let filled = Filled::new(1 + usize::from(may_watch));
     let (cluster_providers, stream) =
-        watched::<ClusterOAuthProvider>(Api::all(client.clone()), &filled);
+        watched::<ClusterOAuthProvider>(Api::all(client.clone()), |_| {}, &filled);
     let (sharing_providers, providers) = share(stream, readers);
     let (client_secrets, sharing_secrets, secrets) = if may_watch {
         let seen = Arc::<SeenSecrets>::default();
-        let stream = seen_secrets(api, CLIENT_LABEL, Arc::clone(&seen), &filled);
+        let stream = seen_secrets(api, CLIENT_LABEL, Arc::clone(&seen), |_| {}, &filled);
         let (sharing, secrets) = share(stream, readers);
         (seen, sharing.boxed(), secrets)
     } else {
@@ -131,7 +131,7 @@ pub(super) fn keep_cluster_providers(
     );
     let by_secret = secrets
         .filter_map(async |secret| secret.ok())
-        .flat_map(move |secret| stream::iter(users::naming(&of_secret, None, &secret.name_any())));
+        .flat_map(move |secret| stream::iter(users::naming(&of_secret, None, &secret.name)));
     let keeper = Keeper::new(
         client.clone(),
         &config.identity,
@@ -179,6 +179,6 @@ pub(super) async fn labels(
         return (Labels::Unknown, filled(false), nothing());
     }
     let filled = filled(true);
-    let (store, stream) = watched(api, &filled);
+    let (store, stream) = watched(api, |_| {}, &filled);
     (Labels::All(store), filled, stream.boxed())
 }

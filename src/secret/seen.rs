@@ -12,7 +12,7 @@ use kube::{ResourceExt, core::PartialObjectMeta, runtime::watcher::Event};
 
 use super::target::{OWNER_UID, REQUEST_HASH, TARGET_HASH};
 use crate::{
-    api::{DeletionPolicy, IntegrationCredential},
+    api::{CREDENTIAL_LABEL, DeletionPolicy, IntegrationCredential},
     finalizer,
 };
 
@@ -73,6 +73,29 @@ impl SeenSecret {
         {
             DeletionPolicy::Retain => goes,
             DeletionPolicy::Delete => stays && !goes,
+        }
+    }
+}
+
+/// A Secret that was touched: as much of it as tells whom that concerns.
+#[derive(Clone, Debug)]
+pub struct TouchedSecret {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The credential that its [`CREDENTIAL_LABEL`] names.
+    pub credential: Option<String>,
+}
+
+impl TouchedSecret {
+    /// This one.
+    #[must_use]
+    pub fn of(secret: &PartialObjectMeta<Secret>) -> Self {
+        Self {
+            namespace: secret.namespace().unwrap_or_default(),
+            name: secret.name_any(),
+            credential: secret.labels().get(CREDENTIAL_LABEL).cloned(),
         }
     }
 }

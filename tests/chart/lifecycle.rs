@@ -152,7 +152,7 @@ async fn describe(fixture: &Fixture) -> BTreeSet<String> {
 async fn refreshes(release: &Release<'_>, generation: i64) {
     let fixture = release.fixture;
     let account = release.account().await;
-    let mut operator = release.operator(&account).await;
+    let mut operator = release.operator(account.kubeconfig()).await;
     operator.ready().await;
     for name in ["alice", "ci"] {
         if generation > 1 {
@@ -272,7 +272,7 @@ async fn definitions_that_kubectl_applied_are_taken_over_when_helm_is_told_to() 
     assert!(err.contains("invalid ownership metadata"), "{err}");
     let release = Release::install(&fixture, "tokenward", CHART, &["--take-ownership"]);
     let account = release.account().await;
-    let _operator = release.operator(&account).await;
+    let _operator = release.operator(account.kubeconfig()).await;
     let ready = fixture.ready("ci").await;
     assert_eq!(ready.uid(), first);
 }

@@ -1,6 +1,6 @@
 //! Releases of the chart, and their operators.
 
-use std::process::Output;
+use std::{path::Path, process::Output};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
@@ -89,8 +89,8 @@ impl<'a> Release<'a> {
         account
     }
 
-    /// What a pod of it would run, under its account.
-    pub async fn operator(&self, account: &Account) -> Operator {
+    /// What a pod of it would run, under the account that this file is for.
+    pub async fn operator(&self, kubeconfig: &Path) -> Operator {
         let deployment = self.deployment().await;
         let container = &deployment.spec.unwrap().template.spec.unwrap().containers[0];
         let arguments = container.args.as_ref().unwrap();
@@ -107,7 +107,7 @@ impl<'a> Release<'a> {
             };
             (variable.name.as_str(), value.into())
         });
-        Operator::run(account.kubeconfig(), &arguments, variables.collect())
+        Operator::run(kubeconfig, &arguments, variables.collect())
     }
 
     /// Its Deployment.

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::{
     CLUSTER_WIDE,
     release::{CHART, Release, helm_does},
-    support::{Account, Fixture, cluster},
+    support::{Account, Calls, Fault, Fixture, cluster},
 };
 use life::{HOUR, Shared, live};
 use refused::refused_beside;
@@ -132,7 +132,11 @@ async fn uses_what_it_has(release: &Release<'_>, served: &[&Fixture]) {
     let params = DeleteParams::default();
     let leases = release.fixture.leases();
     leases.delete(&release.name, &params).await.unwrap();
-    let mut operator = release.operator(&account).await;
+    // An API server that does not send what is there with a watch has to be asked for it, by a right of its own.
+    let proxy = release.fixture.proxy().await;
+    proxy.inject(Calls::streams(), Fault::Answer(422));
+    let kubeconfig = account.kubeconfig_through(&proxy);
+    let mut operator = release.operator(&kubeconfig).await;
     operator.logged("leading").await;
     live(served, &shared).await;
     operator.signal("TERM");

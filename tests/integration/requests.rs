@@ -118,13 +118,39 @@ async fn a_restart_with_nothing_due_writes_nothing_and_reads_no_object() {
     let audit = fixture.audit();
     let operator = fixture.operator();
     quiet(&operator, 2).await;
-    assert_eq!(audit.writes(), Vec::<String>::new());
-    let reads = audit.requests();
-    assert!(
-        reads.iter().all(|read| read.starts_with("list ")),
-        "{reads:?}"
+    // Whether the definitions are there is asked by a list of one object. Watches alone bring the rest.
+    assert_eq!(
+        audit.requests(),
+        ["list integrationcredentials ", "list oauthproviders "]
     );
     assert_eq!(fixture.oauth.request_count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_whose_watches_begin_with_no_lists_is_asked_for_lists() {
+    let fixture = Fixture::new("pages", HOUR).await;
+    fixture.seed("alice").await;
+    fixture.user("alice", json!({})).await;
+    let proxy = fixture.proxy().await;
+    // As one before 1.34 does.
+    let refused = proxy.inject(Calls::streams(), Fault::Answer(422));
+    let _operator = fixture.operator_through(&proxy, &[]);
+    fixture.ready("alice").await;
+    // Each is tried once, and the Secrets of clients are watched beside those of the namespace.
+    assert_eq!(refused.hits(), 6);
+    for resource in [
+        "integrationcredentials",
+        "oauthproviders",
+        "clusteroauthproviders",
+        "leases",
+        "secrets",
+    ] {
+        let lists = Calls::to(Method::GET, resource).named("");
+        assert!(proxy.count(&lists) > 0, "{resource}");
+    }
+    // Their changes are seen as well.
+    fixture.ask("alice", "1").await;
+    fixture.generation("alice", 2).await;
 }
 
 /// How often the operator has looked at a credential and found nothing to do.

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use axum::http::Method;
 use serde_json::{Value, json};
 use tokenward::manager::CredentialManager;
 
@@ -181,8 +180,7 @@ async fn an_operator_that_is_gone_or_knows_nothing_is_alerted_of_until_one_works
     begins(&prometheus, "TokenwardNoLeader", "pending", gone.clone()).await;
 
     let proxy = fixture.proxy().await;
-    let lists = Calls::to(Method::GET, "secrets").named("");
-    let refused = proxy.inject(lists, Fault::Answer(503));
+    let refused = proxy.inject(Calls::watches("secrets"), Fault::Answer(503));
     let operator = fixture.operator_through(&proxy, &[]);
     prometheus.scrape(&[("b", &operator.health().await)]);
     begins(&prometheus, "TokenwardNotReady", "pending", gone).await;

@@ -15,7 +15,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{Fixture, eventually, kubeconfig};
+use super::{Fixture, Proxy, eventually, kubeconfig};
 
 /// A ServiceAccount of a test's namespace, by one of its tokens.
 pub struct Account {
@@ -25,6 +25,8 @@ pub struct Account {
     pub pod: Option<String>,
     /// What its token may do.
     pub client: Client,
+    #[allow(dead_code, reason = "for the chart")]
+    token: String,
     kubeconfig: PathBuf,
     _folder: tempfile::TempDir,
 }
@@ -70,7 +72,7 @@ impl Account {
 
         let mut config = Kubeconfig::read_from(kubeconfig()).unwrap();
         config.auth_infos[0].auth_info = Some(AuthInfo {
-            token: Some(token.into()),
+            token: Some(token.clone().into()),
             ..AuthInfo::default()
         });
         let folder = tempfile::tempdir().unwrap();
@@ -83,6 +85,7 @@ impl Account {
             name: name.to_owned(),
             pod: pod.and_then(|pod| pod.uid()),
             client: Client::try_from(config.unwrap()).unwrap(),
+            token,
             kubeconfig: path,
             _folder: folder,
         }
@@ -96,6 +99,12 @@ impl Account {
     /// A file for programs that run as it.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
+    }
+
+    #[allow(dead_code, reason = "for the chart")]
+    /// A file for programs that run as it and reach the API server through a proxy.
+    pub fn kubeconfig_through(&self, proxy: &Proxy) -> PathBuf {
+        proxy.kubeconfig_of(&self.name, &self.token)
     }
 
     /// The Leases of its namespace, as far as it may see them.

@@ -292,6 +292,7 @@ impl Shared {
 fn said(status: u16) -> Response<Body> {
     let reason = match status {
         409 => "Conflict",
+        422 => "Invalid",
         429 => "TooManyRequests",
         503 => "ServiceUnavailable",
         _ => "InternalError",

@@ -10,6 +10,8 @@ use serde_json::Value;
 pub struct Call {
     /// Counts from 1; a watch has none, because it follows a list and says nothing new.
     pub number: Option<usize>,
+    /// Whether it is a watch that is to begin with what is there.
+    pub streams: bool,
     /// When it arrived.
     pub at: Instant,
     /// The HTTP method.
@@ -39,9 +41,8 @@ impl Call {
     /// Of a request that has just arrived, as the one after `before` others.
     pub(super) fn read(parts: &Parts, body: &[u8], before: usize) -> Self {
         let query = parts.uri.query().unwrap_or_default();
-        let is_watch = query
-            .split('&')
-            .any(|p| p == "watch=true" || p == "watch=1");
+        let says = |parameter| query.split('&').any(|p| p == parameter);
+        let is_watch = says("watch=true") || says("watch=1");
         let (resource, name) = object(parts.uri.path());
         let name = match name {
             Some(name) => name,
@@ -50,6 +51,7 @@ impl Call {
         };
         Self {
             number: (!is_watch).then_some(before + 1),
+            streams: says("sendInitialEvents=true"),
             at: Instant::now(),
             method: parts.method.clone(),
             resource,
@@ -98,6 +100,7 @@ pub struct Calls {
     resource: Option<&'static str>,
     name: Option<String>,
     watches: bool,
+    streams: bool,
     writes: bool,
     pub(super) skip: usize,
     pub(super) at_most: Option<usize>,
@@ -146,6 +149,15 @@ impl Calls {
         }
     }
 
+    /// The watches that are to begin with what is there.
+    pub fn streams() -> Self {
+        Self {
+            watches: true,
+            streams: true,
+            ..Self::default()
+        }
+    }
+
     /// Of these, those about this object, or with a `*` at one end, about those that begin or end so.
     #[must_use]
     pub fn named(self, pattern: &str) -> Self {
@@ -178,6 +190,7 @@ impl Calls {
                 (None, None) => call.name == *pattern,
             };
         self.watches == call.number.is_none()
+            && (!self.streams || call.streams)
             && !(self.writes && call.method == Method::GET)
             && (self.number.is_none() || self.number == call.number)
             && self.method.as_ref().is_none_or(|m| *m == call.method)
