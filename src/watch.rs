@@ -168,7 +168,7 @@ fn wanted(lease: &Lease) -> Option<ObjectRef<IntegrationCredential>> {
 }
 
 /// What a watch brings, after `mend`. An object that cannot be read even so is left out with a log line, and does not stop
-/// the others.
+/// the others. Nor does an error: it is logged and not handed on, because a controller that gets one rests from all its streams.
 fn read<K>(
     api: Api<Pruned<K>>,
     labels: Option<String>,
@@ -182,6 +182,7 @@ where
         .map_ok(move |event| event.modify(&mut mend))
         .try_filter_map(|event| std::future::ready(Ok(readable(event))))
         .inspect_err(|error| tracing::warn!(%error, kind = %K::kind(&()), "watch interrupted"))
+        .filter(|event| std::future::ready(event.is_ok()))
 }
 
 /// The objects that changed, each after `store` shows the change. It takes in a list when that is whole, so those of one come
