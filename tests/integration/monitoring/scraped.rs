@@ -180,7 +180,7 @@ async fn an_operator_that_is_gone_or_knows_nothing_is_alerted_of_until_one_works
     begins(&prometheus, "TokenwardNoLeader", "pending", gone.clone()).await;
 
     let proxy = fixture.proxy().await;
-    let refused = proxy.inject(Calls::watches("secrets"), Fault::Answer(503));
+    let refused = proxy.inject(Calls::watches("secrets"), Fault::Answer(403));
     let operator = fixture.operator_through(&proxy, &[]);
     prometheus.scrape(&[("b", &operator.health().await)]);
     begins(&prometheus, "TokenwardNotReady", "pending", gone).await;

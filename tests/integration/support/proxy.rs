@@ -291,6 +291,7 @@ impl Shared {
 /// What the API server would say.
 fn said(status: u16) -> Response<Body> {
     let reason = match status {
+        403 => "Forbidden",
         409 => "Conflict",
         422 => "Invalid",
         429 => "TooManyRequests",
